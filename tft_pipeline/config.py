@@ -1,0 +1,267 @@
+"""The only reader of the environment: frozen settings per stage, handed down.
+
+Order of precedence: a value given in code or on the command line, `TFT_<STAGE>_<FIELD>` in the environment (`TFT_<FIELD>` for the
+top level), what the last `demo` or `up` chose in `$TFT_HOME/settings.json`, the default here.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from tft_pipeline.errors import ConfigError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_BUNDLED = Path(__file__).resolve().parent / "_bundled"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SentimentSettings(_Frozen):
+    scorer: str = Field("bundled", description="bundled | vader | a Hugging Face model id (fetched once, safetensors only).")
+    batch_size: int = Field(64, ge=1, le=4096)
+    max_tokens: int = Field(128, ge=16, le=512)
+
+
+class TrainingSettings(_Frozen):
+    encoder_bars: int = Field(24, ge=4, le=512, description="Bars of history in a window.")
+    horizon_hours: int = Field(6, ge=1, le=24, description="Bars ahead.")
+    hidden_size: int = Field(16, ge=4, le=512)
+    attention_heads: int = Field(2, ge=1, le=16)
+    dropout: float = Field(0.1, ge=0.0, le=0.9)
+    learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
+    weight_decay: float = Field(1e-2, ge=0.0)
+    batch_size: int = Field(256, ge=8, le=65536, description="Tried first; halved for as long as memory runs out.")
+    max_epochs: int = Field(12, ge=1, le=1000)
+    windows_per_epoch: int = Field(12_000, ge=32, description="Random training windows an epoch.")
+    patience: int = Field(3, ge=1, description="Epochs without a better validation loss before the fit stops.")
+    gradient_clip: float = Field(1.0, gt=0.0)
+    validation_share: float = Field(0.15, gt=0.0, lt=0.5, description="Newest share of the history, kept for validation.")
+    history_days: int = Field(1461, ge=30, description="Calendar days of features that a fit sees.")
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:N.")
+
+
+class SignalSettings(_Frozen):
+    decision_horizon_hours: int | None = Field(None, ge=1, le=24, description="None: the longest that is forecast.")
+    minimum_confidence: float = Field(0.55, ge=0.5, le=1.0, description="Probability of the direction below which it is HOLD.")
+    maximum_weight: float = Field(0.2, gt=0.0, le=1.0, description="Largest share of equity in one ticker, long or short.")
+    allow_short: bool = True
+
+
+class PortfolioSettings(_Frozen):
+    initial_cash_usd: float = Field(1_000_000.0, gt=0.0)
+    half_spread_bps: float = Field(2.0, ge=0.0, description="Paid on every fill, in 1/10,000 of its price.")
+    fee_usd_per_share: float = Field(0.005, ge=0.0)
+    minimum_trade_weight: float = Field(0.02, ge=0.0, description="Changes of weight smaller than this are not traded.")
+
+
+class MonitoringSettings(_Frozen):
+    recent_days: int = Field(30, ge=5)
+    cooldown_hours: int = Field(24, ge=1, description="Between two retrainings that drift asked for.")
+    drifted_share: float = Field(0.3, gt=0.0, le=1.0, description="Share of drifted features that asks for retraining.")
+
+
+class SimulationSettings(_Frozen):
+    tickers: int = Field(8, ge=1, le=5000)
+    days: int = Field(300, ge=30, description="Calendar days of history before the first run.")
+    signal_strength: float = Field(0.35, ge=0.0, le=1.0, description="Correlation of mood with the next bar's return; 0: none.")
+
+
+class RedditSettings(_Frozen):
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    user_agent: str = "tft-pipeline/0.1 (hourly market forecasts)"
+    subreddits: tuple[str, ...] = ("wallstreetbets", "stocks", "investing")
+    reddit_url: str = "https://www.reddit.com"
+    oauth_url: str = "https://oauth.reddit.com"
+
+
+class Settings(_Frozen):
+    """Everything that a run depends on. `world` names the data set, so that two never mix in one database."""
+
+    home: Path
+    postgres_dsn: SecretStr | None = Field(None, description="External PostgreSQL 15+; none: the embedded server under home.")
+    market: str = Field("simulated", description="simulated | files:FOLDER | yahoo")
+    posts: str = Field("simulated", description="simulated | files:FOLDER | reddit | none")
+    tickers: tuple[str, ...] = Field((), description="Empty: every ticker that the source offers (files, simulated).")
+    calendar: str = Field("XNYS", description="exchange_calendars name; 24/7 for crypto.")
+    seed: int = Field(7, ge=0, lt=2**31)
+    start: date | None = Field(None, description="First day of the partitions; None: the source's first, or two years ago.")
+    end: date | None = Field(None, description="Last day of the partitions; None: today, moving on.")
+    decision_delay_minutes: int = Field(0, ge=0, le=60)
+    sentiment: SentimentSettings = SentimentSettings()
+    training: TrainingSettings = TrainingSettings()
+    signals: SignalSettings = SignalSettings()
+    portfolio: PortfolioSettings = PortfolioSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    simulation: SimulationSettings = SimulationSettings()
+    reddit: RedditSettings = RedditSettings()
+
+    @field_validator("market", "posts")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        if value in ("simulated", "yahoo", "reddit", "none") or (value.startswith("files:") and len(value) > 6):
+            return value
+        raise ValueError(f"{value!r} is no source; use simulated, files:FOLDER, yahoo (bars), reddit or none (posts)")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.market in ("reddit", "none"):
+            raise ValueError(f"market={self.market!r} gives no bars; use simulated, files:FOLDER or yahoo")
+        if self.posts == "yahoo":
+            raise ValueError("posts='yahoo' gives no posts; use simulated, files:FOLDER, reddit or none")
+        if (self.market == "simulated") != (self.posts == "simulated") and self.posts != "none":
+            raise ValueError(
+                f"market={self.market!r} with posts={self.posts!r} would mix simulated and real data; "
+                "simulate both or neither, or set posts=none"
+            )
+        if self.start and self.end and self.start > self.end:
+            raise ValueError(f"start {self.start} is after end {self.end}")
+        return self
+
+    @property
+    def simulated(self) -> bool:
+        return self.market == "simulated"
+
+    @property
+    def world(self) -> str:
+        """`simulated`, `files_<folder>_<hash>` or `live`: also the embedded database's name, hence [a-z0-9_] and at most 63 long."""
+        if self.simulated:
+            return "simulated" if self.seed == 7 and self.simulation == SimulationSettings() else f"simulated_{self._digest()}"
+        if self.market.startswith("files:"):
+            folder = Path(self.market[6:]).expanduser().resolve()
+            name = re.sub(r"[^a-z0-9]+", "_", folder.name.lower())[:30].strip("_")
+            return f"files_{name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+        return "live"
+
+    def _digest(self) -> str:
+        return hashlib.sha256(f"{self.seed} {self.simulation.model_dump_json()}".encode()).hexdigest()[:8]
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    @property
+    def settings_file(self) -> Path:
+        return self.home / "settings.json"
+
+    def changed(self, **values: Any) -> "Settings":
+        """A copy with values replaced, validated as a whole. Stage settings are given as mappings: training={"max_epochs": 3}."""
+        merged = _merge(self._plain(), {k: v for k, v in values.items() if v is not None})
+        return _validated(merged)
+
+    def remember(self) -> None:
+        """Write what differs from the defaults, but no secret, to settings.json: `up` then shows what `demo` made."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        kept = self.model_dump(mode="json", exclude={"home", "postgres_dsn", "reddit"}, exclude_defaults=True)
+        temporary = self.settings_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+        temporary.replace(self.settings_file)
+
+    def child_environment(self, postgres_dsn: str) -> dict[str, str]:
+        """The environment for processes that we start: ours, with these settings and the database that is already running."""
+        return {
+            **os.environ,
+            "TFT_HOME": str(self.home),
+            "TFT_POSTGRES_DSN": postgres_dsn,
+            "DAGSTER_HOME": str(self.dagster_home),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+        }
+
+    def _plain(self) -> dict[str, Any]:
+        return {name: _dump(getattr(self, name)) for name in type(self).model_fields}
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings from overrides, the environment, `$TFT_HOME/settings.json` and the defaults, in this order.
+
+    Raises ConfigError naming the setting, the value and the remedy.
+    """
+    home = Path(overrides.pop("home", None) or os.environ.get("TFT_HOME") or _default_home()).expanduser().resolve()
+    values: dict[str, Any] = {"home": home}
+    remembered = home / "settings.json"
+    if remembered.exists():
+        try:
+            values = _merge(values, json.loads(remembered.read_text()))
+        except ValueError as error:
+            raise ConfigError(f"{remembered} is not JSON ({error}); mend or delete it.") from None
+    values = _merge(values, _from_environment(os.environ))
+    return _validated(_merge(values, {k: v for k, v in overrides.items() if v is not None}))
+
+
+def day_start(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def default_start() -> date:
+    """Two years less a day: as far back as Yahoo's hourly bars reach."""
+    return today() - timedelta(days=729)
+
+
+def bundled(name: str) -> Path:
+    """`sql`, `dagster.yaml` or `workspace.yaml`: from the checkout, or from the wheel where there is none."""
+    for candidate in (CHECKOUT / name, _BUNDLED / name):
+        if candidate.exists() and (candidate.parent != CHECKOUT or (CHECKOUT / "pyproject.toml").exists()):
+            return candidate
+    raise ConfigError(f"{name} lies neither in {CHECKOUT} nor in {_BUNDLED}; install tft-pipeline again.")
+
+
+def _default_home() -> Path:
+    return (CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()) / ".tft"
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        stage = field.annotation
+        if isinstance(stage, type) and issubclass(stage, _Frozen):
+            found = {f: _parse(stage, f, environment[k]) for f in stage.model_fields if (k := _variable(name, f)) in environment}
+            if found:
+                values[name] = found
+        elif name != "home" and environment.get(_variable(name)):
+            values[name] = _parse(Settings, name, environment[_variable(name)])
+    return values
+
+
+def _variable(*parts: str) -> str:
+    return "TFT_" + "_".join(parts).upper()
+
+
+def _parse(model: type[BaseModel], name: str, text: str) -> Any:
+    if "tuple" in str(model.model_fields[name].annotation):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return text
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        merged[name] = _merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _dump(value: Any) -> Any:
+    return {name: _dump(getattr(value, name)) for name in type(value).model_fields} if isinstance(value, _Frozen) else value
+
+
+def _validated(values: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "_".join(str(part) for part in first["loc"]).upper()
+        shown = "" if "dsn" in where.lower() or "secret" in where.lower() or not where else f" (got {first['input']!r})"
+        raise ConfigError(f"setting {('TFT_' + where) if where else 'combination'}: {first['msg'].removeprefix('Value error, ')}{shown}.") from None

@@ -1,0 +1,1 @@
+"""Quantile forecasts, the baselines they must beat, and their scores once the future has come."""

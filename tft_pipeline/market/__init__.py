@@ -1,0 +1,1 @@
+"""Bars, trading sessions, quality rules and corporate actions. Pure: frames in, frames out."""

@@ -1,0 +1,1 @@
+"""Drift statistics and the policy that asks for retraining. Pure."""

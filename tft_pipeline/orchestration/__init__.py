@@ -1,0 +1,1 @@
+"""Thin Dagster: assets, checks, partitions, resources, jobs, schedules, sensors. Logic lives in the stages."""

@@ -1,0 +1,76 @@
+"""What a source of bars, posts or moods must offer. One small protocol each; nothing here talks to anybody."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Span:
+    """A half-open stretch of time, UTC: start <= t < end."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """frame: rows by contract. problems: {ticker or channel: sentence} for each that could not be fetched."""
+
+    frame: pd.DataFrame
+    problems: dict[str, str]
+
+
+class BarSource(Protocol):
+    """Hourly bars and corporate actions. Prices as traded. Never returns a bar that has not ended."""
+
+    name: str  # files, simulated, yahoo …
+    simulated: bool
+    delay: timedelta  # after its end, a bar is usually known this much later
+
+    def universe(self) -> tuple[str, ...]:
+        """Tickers on offer, sorted; empty where the source has no list of its own."""
+        ...
+
+    def span(self) -> Span | None:
+        """First and last moment on offer; None where it is not known without asking for data."""
+        ...
+
+    def bars(self, tickers: Sequence[str], span: Span) -> Fetched:
+        """contracts.BARS: bars with span.start <= bar_start < span.end, sorted by key. One bad ticker never stops the others.
+
+        Rows are as the source gave them: quality rules judge them later, so a row may break BARS' checks (high < low), not its columns.
+        Raises SourceError when nothing at all can be had.
+        """
+        ...
+
+    def actions(self, tickers: Sequence[str], span: Span) -> Fetched:
+        """contracts.ACTIONS with span.start <= effective_at < span.end, sorted by key."""
+        ...
+
+
+class PostSource(Protocol):
+    """Social posts."""
+
+    name: str
+    simulated: bool
+    delay: timedelta
+
+    def posts(self, span: Span) -> Fetched:
+        """contracts.POSTS without `text_hash`, with span.start <= created_at < span.end, sorted by key; NUL is stripped from texts."""
+        ...
+
+
+class Scorer(Protocol):
+    """Texts to moods."""
+
+    scorer_id: str  # stored beside every score: name and version of weights
+
+    def score(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(n_texts, 3) probabilities: bearish, neutral, bullish; rows sum to 1. An empty text is neutral."""
+        ...
