@@ -108,8 +108,10 @@ class Settings(_Frozen):
     @field_validator("market", "posts")
     @classmethod
     def _known_source(cls, value: str) -> str:
-        if value in ("simulated", "yahoo", "reddit", "none") or (value.startswith("files:") and len(value) > 6):
+        if value in ("simulated", "yahoo", "reddit", "none"):
             return value
+        if value.startswith("files:") and len(value) > 6:
+            return f"files:{Path(value[6:]).expanduser().resolve()}"  # remembered in settings.json, read from another folder
         raise ValueError(f"{value!r} is no source; use simulated, files:FOLDER, yahoo (bars), reddit or none (posts)")
 
     @model_validator(mode="after")
@@ -137,7 +139,7 @@ class Settings(_Frozen):
         if self.simulated:
             return "simulated" if self.seed == 7 and self.simulation == SimulationSettings() else f"simulated_{self._digest()}"
         if self.market.startswith("files:"):
-            folder = Path(self.market[6:]).expanduser().resolve()
+            folder = Path(self.market[6:])
             name = re.sub(r"[^a-z0-9]+", "_", folder.name.lower())[:30].strip("_")
             return f"files_{name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
         return "live"

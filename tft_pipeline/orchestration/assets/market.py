@@ -1,0 +1,81 @@
+"""Bars, corporate actions and their quality, as assets. How a bar is judged lives in `market`."""
+
+import dagster as dg
+
+from tft_pipeline.contracts import ACTIONS, BARS, QUALITY
+from tft_pipeline.market.quality import WARN_BELOW, judge, quality
+from tft_pipeline.orchestration.checks import contract_kept
+from tft_pipeline.orchestration.partitions import window_of
+from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, coverage, result
+from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.sources.protocols import Span
+from tft_pipeline.storage.quarantine import quarantined
+from tft_pipeline.storage.read import read
+
+# A jump is judged against the days before it.
+JUDGED_WITH_DAYS = 10
+
+
+@dg.asset(**about("market", ACTIONS), check_specs=contract_check("corporate_actions"))
+def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    """Splits and dividends by the first bar that trades under them; prices stay as traded and are adjusted on read."""
+    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    fetched = pipeline.bars.actions(pipeline.tickers, Span(window.start, window.moment))
+    written = pipeline.write(context.run_id, {ACTIONS: fetched.frame}, window)
+    check = contract_kept(pipeline.database, [ACTIONS], window)
+    return result(context, written, watch, checks=[check], source=pipeline.bars.name, problems=fetched.problems or None)
+
+
+@dg.asset(**about("market", BARS), deps=[corporate_actions], check_specs=contract_check("market_bars"))
+def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    """Hourly prices and volumes as traded. Bars that cannot be true go to quarantine with their reason."""
+    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    fetched = pipeline.bars.bars(pipeline.tickers, Span(window.start, window.moment))
+    for ticker, problem in fetched.problems.items():
+        context.log.warning(f"{ticker}: {problem}")
+    actions = read(pipeline.database, ACTIONS, as_of=window.moment)
+    before = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.start, as_of=window.moment)
+    judged = judge(fetched.frame, actions, before=before)
+    written = pipeline.write(context.run_id, {BARS: judged.good}, window, quarantined=judged.rejected)
+    check = contract_kept(pipeline.database, [BARS], window)
+    facts = coverage(judged.good, pipeline.tickers)
+    return result(
+        context, written, watch, checks=[check], source=pipeline.bars.name, simulated=pipeline.bars.simulated,
+        problems=fetched.problems or None, **facts,
+    )  # fmt: skip
+
+
+@dg.asset(
+    **about("market", QUALITY),
+    deps=[market_bars, corporate_actions],
+    check_specs=[
+        *contract_check("bar_quality"),
+        dg.AssetCheckSpec("trusted", asset="bar_quality", description=f"Every ticker's day scores at least {WARN_BELOW}."),
+    ],
+)
+def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    """How far each ticker's day can be trusted, 0 to 1, and which rules spoke against it."""
+    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    bars = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.end, as_of=window.moment)
+    actions = read(pipeline.database, ACTIONS, as_of=window.moment)
+    rejected = quarantined(pipeline.database, BARS, window.start, window.end)
+    frame = quality(
+        bars, rejected, actions, pipeline.calendar, tickers=pipeline.tickers, start=window.start, end=window.end, as_of=window.moment
+    )
+    written = pipeline.write(context.run_id, {QUALITY: frame}, window)
+    poor = frame[frame["score"] < WARN_BELOW]
+    worst = poor.nsmallest(5, "score")
+    trusted = dg.AssetCheckResult(
+        check_name="trusted",
+        passed=poor.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="every day scores well"
+        if poor.empty
+        else f"{len(poor)} of {len(frame)} ticker-days score below {WARN_BELOW}; the worst: "
+        + ", ".join(f"{row.ticker} on {row.day_start:%Y-%m-%d} {row.score:.2f}" for row in worst.itertuples()),
+    )
+    mean = float(frame["score"].mean()) if len(frame) else None
+    return result(
+        context, written, watch, checks=[contract_kept(pipeline.database, [QUALITY], window), trusted],
+        quality=mean, days_below_threshold=len(poor), **coverage(frame, pipeline.tickers if len(frame) else ()),
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""The model as an asset: trained with what was known at the end of day D, stored whole, never trained twice alike."""
+
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from tft_pipeline.config import TrainingSettings
+from tft_pipeline.contracts import FEATURES, MODELS
+from tft_pipeline.orchestration.assets.features import features_hourly
+from tft_pipeline.orchestration.checks import contract_kept
+from tft_pipeline.orchestration.expected import expected_bars
+from tft_pipeline.orchestration.partitions import window_of
+from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, result
+from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.storage.models import model_exists
+from tft_pipeline.storage.read import read
+from tft_pipeline.training.artifacts import planned_model_id, to_row
+from tft_pipeline.training.fit import EpochReport, fit
+
+
+class Training(dg.Config):
+    """What a stranger may want to change before a training run; empty fields keep the installation's settings."""
+
+    seed: int | None = Field(None, description="Seed of weights and of the order of windows.")
+    max_epochs: int | None = Field(None, ge=1, description="Most epochs; early stopping may end sooner.")
+    again: bool = Field(False, description="Train even if this very model (data, settings, seed) is already stored.")
+
+
+@dg.asset(
+    **{**about("training", MODELS, kinds={"pytorch"}), "backfill_policy": dg.BackfillPolicy.multi_run(1)},
+    deps=[features_hourly],
+    check_specs=contract_check("tft_model"),
+    pool="gpu",
+)
+def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+    """A Temporal Fusion Transformer, trained with nothing later than the end of the partition's day."""
+    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    settings = pipeline.settings.training
+    if config.max_epochs is not None:
+        settings = TrainingSettings(**{**settings.model_dump(), "max_epochs": config.max_epochs})
+    seed = pipeline.settings.seed if config.seed is None else config.seed
+    # The day's last microsecond: midnight itself is the next day's slice.
+    trained_as_of = window.moment - timedelta(microseconds=1)
+    features = read(pipeline.database, FEATURES, window.before(settings.history_days), window.end)
+    model_id = planned_model_id(features, settings, seed=seed, trained_as_of=trained_as_of)
+    if not config.again and model_exists(pipeline.database, model_id):
+        context.log.info(f"{model_id} is already stored: same data, settings and seed. Nothing to train.")
+        return result(context, {}, watch, checks=[contract_kept(pipeline.database, [MODELS], window)], model_id=model_id, trained=False)
+    calendar = expected_bars(pipeline, features, horizon_hours=settings.horizon_hours)
+
+    def on_epoch(report: EpochReport) -> None:
+        pipeline.progress("training", report.epoch, settings.max_epochs)
+        context.log.info(
+            f"epoch {report.epoch}/{settings.max_epochs}: training loss {report.training_loss:.4f}, "
+            f"validation loss {report.validation_loss:.4f}"
+        )
+
+    model = fit(features, calendar, settings, seed=seed, trained_as_of=trained_as_of, on_epoch=on_epoch)
+    written = pipeline.write(context.run_id, {MODELS: to_row(model)}, window)
+    return result(
+        context, written, watch, checks=[contract_kept(pipeline.database, [MODELS], window)], model_id=model.model_id, trained=True,
+        **_figures(model.metrics),
+    )  # fmt: skip
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The plain numbers and words among the fit's metrics: what the UI can plot."""
+    return {name: value for name, value in metrics.items() if isinstance(value, bool | int | float | str)}

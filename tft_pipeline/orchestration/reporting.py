@@ -1,0 +1,111 @@
+"""What every materialization tells the UI: rows, coverage, seconds, memory, and a picture on the newest day only."""
+
+import base64
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from tft_pipeline.contracts import Table
+from tft_pipeline.storage.slices import Written
+
+OWNERS = ["team:forecasting"]
+
+# What may pass by itself: a lock, a restarting server. A broken contract does not.
+RETRY = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+
+def about(group: str, *tables: Table, kinds: set[str] | None = None, first_check: bool = True) -> dict[str, Any]:
+    """Arguments of @dg.asset that every table's asset shares: where it lies, its columns with units, its blocking check."""
+    main = tables[0]
+    columns = [
+        dg.TableColumn(
+            name=column.name,
+            type=column.dtype,
+            description=f"{column.meaning} [{column.unit}]",
+            constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=main.key == (column.name,)),
+        )
+        for column in (*main.columns, *main.generated)
+    ]
+    return {
+        "group_name": group,
+        "owners": OWNERS,
+        "kinds": {"postgres", *(kinds or set())},
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "retry_policy": RETRY,
+        "metadata": {
+            "dagster/table_name": ", ".join(table.name for table in tables),
+            "dagster/storage_kind": "postgres",
+            "dagster/column_schema": dg.TableSchema(columns=columns),
+        },
+    }
+
+
+def contract_check(asset: str) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            "contract",
+            asset=asset,
+            blocking=True,
+            description="The rows in PostgreSQL are as many as the ledger says, and keep the table's contract when read back.",
+        )
+    ]
+
+
+class Stopwatch:
+    """Seconds since it was made, and the most memory the process has held."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self._started, 3)
+
+
+def peak_memory_mib() -> float:
+    unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def coverage(frame: pd.DataFrame, universe: Sequence[str]) -> dict[str, Any]:
+    """How many of the universe's tickers the frame holds, and who is missing."""
+    held = set(frame["ticker"].unique()) if "ticker" in frame else set()
+    missing = [ticker for ticker in universe if ticker not in held]
+    share = 1.0 if not universe else 1 - len(missing) / len(universe)
+    return {"tickers": len(held), "ticker_coverage": round(share, 4), "missing_tickers": ", ".join(missing[:50]) or "none"}
+
+
+def result(
+    context: dg.AssetExecutionContext,
+    written: Mapping[str, Written],
+    watch: Stopwatch,
+    *,
+    checks: Sequence[dg.AssetCheckResult] = (),
+    picture: bytes | None = None,
+    **facts: Any,
+) -> dg.MaterializeResult[Any]:
+    """The materialization with its figures. A run over many days records the same figures for each: they are the run's."""
+    metadata: dict[str, Any] = {
+        "dagster/row_count": sum(w.rows for w in written.values()),
+        "rows": sum(w.rows for w in written.values()),
+        "rows_written": sum(w.rows_written for w in written.values()),
+        "rows_revised": sum(w.rows_revised for w in written.values()),
+        "rows_quarantined": sum(w.rows_quarantined for w in written.values()),
+        "slices": max((w.days for w in written.values()), default=0),
+        "slices_changed": sum(w.slices_changed for w in written.values()),
+        "seconds": watch.seconds,
+        "peak_memory_mib": peak_memory_mib(),
+        **{name: value for name, value in facts.items() if value is not None},
+    }
+    if picture is not None:
+        # A ranged run copies output metadata to each of its partitions, so the picture goes to the newest alone (FINDINGS).
+        image = base64.b64encode(picture).decode("ascii")
+        context.add_asset_metadata(
+            {"picture": dg.MetadataValue.md(f"![picture](data:image/png;base64,{image})")}, partition_key=context.partition_keys[-1]
+        )
+    return dg.MaterializeResult(metadata=metadata, check_results=list(checks))
