@@ -161,17 +161,33 @@ class Settings(_Frozen):
         return _validated(merged)
 
     def remember(self) -> None:
-        """Write what differs from the defaults, but no secret, to settings.json: `up` then shows what `demo` made."""
+        """Write what differs from the defaults, but no secret, to settings.json: `up` then shows what `demo` made.
+
+        Where history begins and ends is kept for each world, so that going to another and back finds everything again.
+        """
         self.home.mkdir(parents=True, exist_ok=True)
-        kept = self.model_dump(mode="json", exclude={"home", "postgres_dsn", "reddit"}, exclude_defaults=True)
+        secret = {"home", "postgres_dsn", "reddit", "start", "end"}
+        chosen = self.model_dump(mode="json", exclude=secret, exclude_defaults=True)
+        span = {"start": self.start and self.start.isoformat(), "end": self.end and self.end.isoformat()}
+        worlds = _remembered(self.home).get("worlds", {})
+        content = {"chosen": chosen, "worlds": {**worlds, self.world: span}}
         temporary = self.settings_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         temporary.replace(self.settings_file)
 
     def child_environment(self, postgres_dsn: str) -> dict[str, str]:
         """The environment for processes that we start: ours, with these settings and the database that is already running."""
+        return {**os.environ, **self._variables(postgres_dsn)}
+
+    def export(self, postgres_dsn: str, *, bulk: bool) -> None:
+        """Set this process's environment for Dagster, which reads it. bulk: for a run over many days, where an event a day would
+        cost more than the work; a day that fails then shows as missing instead of failed (docs/decisions/0002)."""
+        os.environ.update(self._variables(postgres_dsn))
+        if bulk:
+            os.environ.update({"DAGSTER_EVENT_BATCH_SIZE": "500", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"})
+
+    def _variables(self, postgres_dsn: str) -> dict[str, str]:
         return {
-            **os.environ,
             "TFT_HOME": str(self.home),
             "TFT_POSTGRES_DSN": postgres_dsn,
             "DAGSTER_HOME": str(self.dagster_home),
@@ -188,15 +204,30 @@ def load(**overrides: Any) -> Settings:
     Raises ConfigError naming the setting, the value and the remedy.
     """
     home = Path(overrides.pop("home", None) or os.environ.get("TFT_HOME") or _default_home()).expanduser().resolve()
-    values: dict[str, Any] = {"home": home}
-    remembered = home / "settings.json"
-    if remembered.exists():
-        try:
-            values = _merge(values, json.loads(remembered.read_text()))
-        except ValueError as error:
-            raise ConfigError(f"{remembered} is not JSON ({error}); mend or delete it.") from None
-    values = _merge(values, _from_environment(os.environ))
-    return _validated(_merge(values, {k: v for k, v in overrides.items() if v is not None}))
+    given = _merge(_from_environment(os.environ), {k: v for k, v in overrides.items() if v is not None})
+    remembered = _remembered(home)
+    chosen = remembered.get("chosen", {})
+    if "market" in given and _validated({"home": home, **_sources(given)}).market != chosen.get("market", "simulated"):
+        chosen = {}  # another market: what was chosen for the last one does not carry over
+    settings = _validated(_merge({"home": home, **chosen}, given))
+    span = remembered.get("worlds", {}).get(settings.world, {})
+    return settings.changed(**{k: v for k, v in span.items() if getattr(settings, k) is None})
+
+
+def _sources(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The market asked for, and no posts: enough to tell which market it is."""
+    return {"market": given["market"], "posts": "none"}
+
+
+def _remembered(home: Path) -> dict[str, Any]:
+    file = home / "settings.json"
+    if not file.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{file} is not JSON ({error}); mend or delete it.") from None
+    return content
 
 
 def day_start(day: date) -> datetime:

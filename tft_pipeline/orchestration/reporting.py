@@ -11,6 +11,8 @@ import dagster as dg
 import pandas as pd
 
 from tft_pipeline.contracts import Table
+from tft_pipeline.orchestration.partitions import Window, window_of
+from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.slices import Written
 
 OWNERS = ["team:forecasting"]
@@ -19,7 +21,7 @@ OWNERS = ["team:forecasting"]
 RETRY = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
-def about(group: str, *tables: Table, kinds: set[str] | None = None, first_check: bool = True) -> dict[str, Any]:
+def about(group: str, *tables: Table, kinds: set[str] | None = None) -> dict[str, Any]:
     """Arguments of @dg.asset that every table's asset shares: where it lies, its columns with units, its blocking check."""
     main = tables[0]
     columns = [
@@ -57,14 +59,22 @@ def contract_check(asset: str) -> list[dg.AssetCheckSpec]:
 
 
 class Stopwatch:
-    """Seconds since it was made, and the most memory the process has held."""
+    """Seconds since an asset began, told to whoever watches the run."""
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
+    def __init__(self, pipeline: Pipeline, stage: str) -> None:
+        self._pipeline, self._stage, self._started = pipeline, stage, time.perf_counter()
+        pipeline.progress(stage, 0, 1)
 
-    @property
-    def seconds(self) -> float:
-        return round(time.perf_counter() - self._started, 3)
+    def stop(self) -> float:
+        seconds = round(time.perf_counter() - self._started, 3)
+        self._pipeline.seconds[self._stage] = round(self._pipeline.seconds.get(self._stage, 0.0) + seconds, 3)
+        self._pipeline.progress(self._stage, 1, 1)
+        return seconds
+
+
+def begin(context: dg.AssetExecutionContext, pipeline: Pipeline) -> tuple[Stopwatch, Window]:
+    """The asset's stopwatch, running, and the days it is about."""
+    return Stopwatch(pipeline, context.asset_key.to_user_string()), window_of(context, pipeline.now())
 
 
 def peak_memory_mib() -> float:
@@ -98,7 +108,7 @@ def result(
         "rows_quarantined": sum(w.rows_quarantined for w in written.values()),
         "slices": max((w.days for w in written.values()), default=0),
         "slices_changed": sum(w.slices_changed for w in written.values()),
-        "seconds": watch.seconds,
+        "seconds": watch.stop(),
         "peak_memory_mib": peak_memory_mib(),
         **{name: value for name, value in facts.items() if value is not None},
     }

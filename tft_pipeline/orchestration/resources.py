@@ -37,6 +37,7 @@ class Pipeline:
         self.settings = settings
         self.until = until
         self.progress = progress
+        self.seconds: dict[str, float] = {}  # by asset, summed over this process's runs
         self._database = database
         self._opened = ExitStack()
 

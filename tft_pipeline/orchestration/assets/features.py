@@ -7,8 +7,7 @@ from tft_pipeline.features.matrix import WARMUP_DAYS, feature_matrix
 from tft_pipeline.orchestration.assets.market import bar_quality, corporate_actions, market_bars
 from tft_pipeline.orchestration.assets.sentiment import sentiment_hourly
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.partitions import window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.read import read
 
@@ -20,7 +19,7 @@ from tft_pipeline.storage.read import read
 )
 def features_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """What was known about each ticker at the end of each bar: returns, volatility, trend, volume, market, mood, calendar."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     warm = window.before(WARMUP_DAYS)
     bars = read(pipeline.database, BARS, warm, window.end, as_of=window.moment)
     mood = read(pipeline.database, HOURLY_SENTIMENT, warm, window.end)

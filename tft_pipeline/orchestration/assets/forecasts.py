@@ -15,8 +15,8 @@ from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.assets.training import tft_model
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.expected import expected_bars
-from tft_pipeline.orchestration.partitions import Window, window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, coverage, result
+from tft_pipeline.orchestration.partitions import Window
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.models import load_artifact, models_by
 from tft_pipeline.storage.read import read
@@ -34,7 +34,7 @@ MATURING_DAYS = 14
 )
 def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """P10, P50 and P90 of the return over the next hours, by the model and by the baseline that it must beat."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     horizon = pipeline.settings.training.horizon_hours
     encoder_days = 10 + 2 * pipeline.settings.training.encoder_bars  # calendar days that surely hold the encoder's bars
     features = read(pipeline.database, FEATURES, window.before(encoder_days), window.end)
@@ -81,7 +81,7 @@ def _picture(frame: pd.DataFrame, features: pd.DataFrame, models: list[str]) -> 
 @dg.asset(**about("forecasts", SCORES), deps=[forecasts, features_hourly], check_specs=contract_check("forecast_scores"))
 def forecast_scores(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """What became of each forecast on the day its bar closed, and the skill against the baseline."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     quantiles = read(pipeline.database, QUANTILES, window.before(MATURING_DAYS), window.end)
     features = read(pipeline.database, FEATURES, window.before(MATURING_DAYS), window.end)
     scored = score(quantiles, features)

@@ -5,8 +5,7 @@ import dagster as dg
 from tft_pipeline.contracts import ACTIONS, BARS, QUALITY
 from tft_pipeline.market.quality import WARN_BELOW, judge, quality
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.partitions import window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sources.protocols import Span
 from tft_pipeline.storage.quarantine import quarantined
@@ -19,7 +18,7 @@ JUDGED_WITH_DAYS = 10
 @dg.asset(**about("market", ACTIONS), check_specs=contract_check("corporate_actions"))
 def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """Splits and dividends by the first bar that trades under them; prices stay as traded and are adjusted on read."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     fetched = pipeline.bars.actions(pipeline.tickers, Span(window.start, window.moment))
     written = pipeline.write(context.run_id, {ACTIONS: fetched.frame}, window)
     check = contract_kept(pipeline.database, [ACTIONS], window)
@@ -29,7 +28,7 @@ def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourcePa
 @dg.asset(**about("market", BARS), deps=[corporate_actions], check_specs=contract_check("market_bars"))
 def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """Hourly prices and volumes as traded. Bars that cannot be true go to quarantine with their reason."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     fetched = pipeline.bars.bars(pipeline.tickers, Span(window.start, window.moment))
     for ticker, problem in fetched.problems.items():
         context.log.warning(f"{ticker}: {problem}")
@@ -55,7 +54,7 @@ def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
 )
 def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """How far each ticker's day can be trusted, 0 to 1, and which rules spoke against it."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     bars = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.end, as_of=window.moment)
     actions = read(pipeline.database, ACTIONS, as_of=window.moment)
     rejected = quarantined(pipeline.database, BARS, window.start, window.end)

@@ -9,8 +9,7 @@ from tft_pipeline.monitoring.drift import drift
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.assets.forecasts import forecast_scores
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.partitions import window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, result
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.models import models_by
 from tft_pipeline.storage.read import read
@@ -22,7 +21,7 @@ def model_drift(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
 
     A run over many days judges the newest of them: drift is about now, and the sensor reads the newest day only.
     """
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     settings = pipeline.settings
     models = models_by(pipeline.database, before=window.end)
     frame, reason = DRIFT.empty(), "no model has been trained yet: there is nothing to drift from"

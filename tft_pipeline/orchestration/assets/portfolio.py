@@ -1,13 +1,15 @@
 """The portfolio as an asset: trades, positions and equity, written together. The ledger's rules live in `portfolio`."""
 
+from datetime import datetime
+
 import dagster as dg
 
 from tft_pipeline.contracts import ACTIONS, BARS, DECISIONS, EQUITY, POSITIONS, TRADES
 from tft_pipeline.orchestration.assets.market import corporate_actions, market_bars
 from tft_pipeline.orchestration.assets.signals import trading_signals
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.partitions import Window, window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, result
+from tft_pipeline.orchestration.partitions import Window
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.portfolio.figures import equity_curve
 from tft_pipeline.portfolio.ledger import State, advance
@@ -23,7 +25,7 @@ from tft_pipeline.storage.read import read
 )
 def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """Decisions filled at the next bar's open, with costs, and marked at every bar's end. Cash + positions = equity, to the cent."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     state, since = _state_before(pipeline, window)
     advanced = advance(
         state,
@@ -42,7 +44,7 @@ def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
     )  # fmt: skip
 
 
-def _state_before(pipeline: Pipeline, window: Window):  # type: ignore[no-untyped-def]
+def _state_before(pipeline: Pipeline, window: Window) -> tuple[State, datetime]:
     """The portfolio at the last mark before the window, and from when on decisions may still wait for their fill."""
     mark = last_mark(pipeline.database, before=window.start)
     if mark is None:

@@ -5,8 +5,7 @@ import pandas as pd
 
 from tft_pipeline.contracts import HOURLY_SENTIMENT, MENTIONS, POSTS
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.partitions import window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sentiment.cleaning import clean, text_hash
 from tft_pipeline.sentiment.hourly import hourly
@@ -24,7 +23,7 @@ SAVED_EVERY = 4096  # texts; a crash loses no more scores than these
 @dg.asset(**about("sentiment", POSTS), check_specs=contract_check("social_posts"))
 def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """Posts as they were read, each with the hash of its cleaned text: nothing is scored twice."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     source = pipeline.posts
     fetched = source.posts(Span(window.start, window.moment)) if source else Fetched(POSTS.empty(), {})
     for channel, problem in fetched.problems.items():
@@ -41,7 +40,7 @@ def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[P
 @dg.asset(**about("sentiment", MENTIONS, kinds={"huggingface"}), deps=[social_posts], check_specs=contract_check("ticker_mentions"))
 def ticker_mentions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """Which ticker each post speaks of, and in what mood: bearish, neutral or bullish with a confidence."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     posts = read(pipeline.database, POSTS, window.start, window.end, as_of=window.moment)
     found = find_mentions(posts, pipeline.tickers)
     texts = posts.loc[posts["text_hash"].isin(set(found["text_hash"])), ["text_hash", "text"]].drop_duplicates("text_hash")
@@ -76,7 +75,7 @@ def _score_unknown(context: dg.AssetExecutionContext, pipeline: Pipeline, texts:
 @dg.asset(**about("sentiment", HOURLY_SENTIMENT), deps=[ticker_mentions], check_specs=contract_check("sentiment_hourly"))
 def sentiment_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """The mood toward each ticker, hour by hour: counts, score, momentum and confidence."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     mentions = read(pipeline.database, MENTIONS, window.before(WARMUP_DAYS), window.end)
     frame = hourly(mentions, start=window.start, end=window.end)
     written = pipeline.write(context.run_id, {HOURLY_SENTIMENT: frame}, window)

@@ -8,8 +8,7 @@ from tft_pipeline.contracts import DECISIONS, QUANTILES
 from tft_pipeline.forecasts.baselines import BASELINE_ID
 from tft_pipeline.orchestration.assets.forecasts import forecasts
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.partitions import window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.portfolio.costs import round_trip_log_return
 from tft_pipeline.signals.decisions import Edge, decide
@@ -20,7 +19,7 @@ from tft_pipeline.storage.read import read
 @dg.asset(**about("signals", DECISIONS), deps=[forecasts], check_specs=contract_check("trading_signals"))
 def trading_signals(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """BUY, SELL or HOLD for each ticker at the end of each bar, with confidence, target weight and reason."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     quantiles = read(pipeline.database, QUANTILES, window.start, window.end)
     costs = round_trip_log_return(pipeline.settings.portfolio)
     by_model = quantiles[quantiles["model_id"] != BASELINE_ID]

@@ -11,8 +11,7 @@ from tft_pipeline.contracts import FEATURES, MODELS
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.expected import expected_bars
-from tft_pipeline.orchestration.partitions import window_of
-from tft_pipeline.orchestration.reporting import Stopwatch, about, contract_check, result
+from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.models import model_exists
 from tft_pipeline.storage.read import read
@@ -36,7 +35,7 @@ class Training(dg.Config):
 )
 def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """A Temporal Fusion Transformer, trained with nothing later than the end of the partition's day."""
-    watch, window = Stopwatch(), window_of(context, pipeline.now())
+    watch, window = begin(context, pipeline)
     settings = pipeline.settings.training
     if config.max_epochs is not None:
         settings = TrainingSettings(**{**settings.model_dump(), "max_epochs": config.max_epochs})

@@ -1,0 +1,237 @@
+"""The command line: every command works on the market that the last `demo` or `--market` chose, under one home."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tft_pipeline import __version__, config
+from tft_pipeline.config import Settings
+from tft_pipeline.errors import ConfigError, PipelineError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Market = Annotated[str | None, typer.Option(help="simulated | files:FOLDER | yahoo. Default: the last one chosen, else simulated.")]
+Posts = Annotated[str | None, typer.Option(help="simulated | files:FOLDER | reddit | none. Default: as the market, where it has posts.")]
+Home = Annotated[Path | None, typer.Option(help="Where all state lies. Default: TFT_HOME, else .tft in the checkout.")]
+Tickers = Annotated[str | None, typer.Option(help="Comma-separated; default: all that the source offers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
+
+
+def main() -> None:
+    """Run the command line; a PipelineError becomes one message on standard error and exit status 1."""
+    try:
+        app()
+    except PipelineError as error:
+        Console(stderr=True, highlight=False).print(f"[bold red]error[/] {type(error).__name__}: ", end="")
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(shown: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if shown:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    market: Market = None,
+    posts: Posts = None,
+    tickers: Tickers = None,
+    home: Home = None,
+    again: Annotated[bool, typer.Option("--again", help="Train even if this very model is already stored.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole pipeline: bars and posts in, a model trained, decisions and a portfolio out.
+
+    Example: tft-pipeline demo --market files:FOLDER --posts files:FOLDER --json
+    """
+    from tft_pipeline.orchestration.demo import demo as run_demo
+
+    # Without a word about the market, the demo is the simulated one, whatever was looked at last.
+    settings = _settings(market or "simulated", posts, home, tickers)
+    with _progress(quiet=as_json) as progress:
+        report = run_demo(settings, again=again, progress=progress)
+    _print(report, as_json, "demo")
+
+
+@app.command()
+def up(
+    market: Market = None,
+    posts: Posts = None,
+    home: Home = None,
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Of the web UI.")] = 3000,
+) -> None:
+    """PostgreSQL, Dagster's UI and its daemon on 127.0.0.1, until ctrl-c. Example: tft-pipeline up --port 3001"""
+    from tft_pipeline.orchestration.settling import settle
+    from tft_pipeline.orchestration.up import refuse_if_up
+    from tft_pipeline.orchestration.up import up as serve
+
+    settings = settle(_settings(market, posts, home))
+    refuse_if_up(settings)
+    settings.remember()
+    console = Console(highlight=False)
+    console.print(f"starting PostgreSQL and Dagster for [bold]{_shown(settings)}[/] …")
+    serve(
+        settings, port=port,
+        on_ready=lambda url: console.print(f"[bold green]ready[/] {url}/asset-groups   (ctrl-c stops all of it; log: {settings.home / 'up.log'})"),
+    )  # fmt: skip
+    console.print("stopped")
+
+
+@app.command()
+def down(home: Home = None) -> None:
+    """Stop what `up` started from another terminal. Example: tft-pipeline down"""
+    from tft_pipeline.orchestration.up import down as stop
+
+    typer.echo("stopped" if stop(_settings(None, None, home)) else "nothing was up")
+
+
+@app.command()
+def migrate(market: Market = None, posts: Posts = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Bring the database's tables up to date; running it again changes nothing. Example: tft-pipeline migrate"""
+    from tft_pipeline.storage.migrate import applied
+    from tft_pipeline.storage.opening import open_database
+
+    with open_database(_settings(market, posts, home)) as database:
+        names = applied(database)
+    _print({"migrations": names}, as_json, "migrate")
+
+
+@app.command()
+def backfill(
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, UTC.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, UTC, included.")],
+    market: Market = None,
+    posts: Posts = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Refresh every asset but the model over a range of days, in one run.
+
+    Example: tft-pipeline backfill --from 2026-01-05 --to 2026-01-09
+    """
+    if first > last:
+        raise ConfigError(f"--from {first:%Y-%m-%d} is after --to {last:%Y-%m-%d}; swap them.")
+    _launch(_settings(market, posts, home), "refresh", first.date(), last.date(), as_json)
+
+
+@app.command()
+def train(
+    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Train with what was known at the end of this day. Default: yesterday, or the last day of the files.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Even if this very model is already stored.")] = False,
+    max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    market: Market = None,
+    posts: Posts = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model as of the end of a day. Example: tft-pipeline train --as-of 2026-01-09 --max-epochs 5"""
+    settings = _settings(market, posts, home)
+    yesterday = config.today() - timedelta(days=1)
+    day = as_of.date() if as_of else min(yesterday, settings.end or yesterday)
+    chosen = {"again": again, "max_epochs": max_epochs, "seed": seed}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    _launch(settings, "retrain", day, day, as_json, run_config={"ops": {"tft_model": {"config": given}}})
+
+
+@app.command()
+def forecast(
+    ticker: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    market: Market = None,
+    posts: Posts = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast from the newest bars with the newest model, and print P10, P50 and P90 with the decision.
+
+    Example: tft-pipeline forecast --ticker AAPL --json
+    """
+    from tft_pipeline.orchestration.newest import newest_forecasts
+
+    settings = _settings(market, posts, home)
+    with _progress(quiet=as_json) as progress:
+        report = newest_forecasts(settings, ticker=ticker, progress=progress)
+    _print(report, as_json, "forecast")
+
+
+@app.command()
+def doctor(market: Market = None, posts: Posts = None, home: Home = None, as_json: AsJson = False) -> None:
+    """Look at everything that can be wrong, and say in a sentence what is. Example: tft-pipeline doctor --json"""
+    from tft_pipeline.orchestration.doctor import examine
+
+    findings = examine(_settings(market, posts, home))
+    report = {"healthy": all(f.well for f in findings), "findings": [f.as_dict() for f in findings]}
+    _print(report, as_json, "doctor")
+    if not report["healthy"]:
+        raise typer.Exit(1)
+
+
+def _settings(market: str | None, posts: str | None, home: Path | None, tickers: str | None = None) -> Settings:
+    """Settings with the command line on top. Posts follow the market where they are not named."""
+    if market is not None and posts is None:
+        posts = "simulated" if market == "simulated" else "none"
+    chosen = tuple(t.strip() for t in tickers.split(",") if t.strip()) if tickers else None
+    return config.load(market=market, posts=posts, home=home, tickers=chosen)
+
+
+def _launch(
+    settings: Settings, job: str, first: date, last: date, as_json: bool, run_config: dict[str, Any] | None = None
+) -> None:
+    from tft_pipeline.orchestration.ranges import run_range
+
+    with _progress(quiet=as_json) as progress:
+        report = run_range(settings, job, first, last, run_config=run_config, progress=progress)
+    _print(report, as_json, "run")
+
+
+def _print(report: dict[str, Any], as_json: bool, kind: str) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(report, default=str, allow_nan=False) + "\n")
+        return
+    from tft_pipeline import printing
+
+    printing.show(kind, report)
+
+
+def _shown(settings: Settings) -> str:
+    return f"{settings.market} (simulated data)" if settings.simulated else settings.market
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar per stage on standard error; none for --json or where nobody can see it move."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda stage, done, total: None
+        return
+    if not console.is_terminal:
+        began = datetime.now(UTC)
+
+        def line(stage: str, done: int, total: int) -> None:
+            if done == 0 or total > 1:
+                seconds = (datetime.now(UTC) - began).total_seconds()
+                console.print(f"{seconds:6.1f} s  {stage}" + (f" {done:,}/{total:,}" if total > 1 else ""), highlight=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def bar(stage: str, done: int, total: int) -> None:
+            if stage not in tasks or done == 0:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield bar

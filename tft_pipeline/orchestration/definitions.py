@@ -1,0 +1,30 @@
+"""What Dagster loads: assets over this installation's days, jobs, the schedule and the sensor. Start it with `tft-pipeline up`."""
+
+import dagster as dg
+
+from tft_pipeline import config
+from tft_pipeline.config import Settings
+from tft_pipeline.orchestration import assets
+from tft_pipeline.orchestration.jobs import JOBS
+from tft_pipeline.orchestration.partitions import days, partitioned
+from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.orchestration.schedules import hourly_refresh
+from tft_pipeline.orchestration.sensors import drift_sensor
+from tft_pipeline.orchestration.settling import settle
+
+
+def build(settings: Settings, pipeline: Pipeline | None = None) -> dg.Definitions:
+    """Definitions for these settings. pipeline: given by whoever runs jobs in this very process."""
+    return dg.Definitions(
+        assets=partitioned(assets.ALL, days(settings)),
+        jobs=JOBS,
+        schedules=[hourly_refresh],
+        sensors=[drift_sensor],
+        resources={"pipeline": pipeline or Pipeline(settings)},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return build(settle(config.load()))

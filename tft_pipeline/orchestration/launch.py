@@ -1,0 +1,71 @@
+"""Runs of our jobs in this process, recorded in the instance that `up` shows."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from tft_pipeline import config
+from tft_pipeline.config import Settings
+from tft_pipeline.errors import PipelineError
+from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
+
+
+def prepare_home(settings: Settings) -> None:
+    """DAGSTER_HOME with our dagster.yaml; an older copy is replaced."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(config.bundled("dagster.yaml"), settings.dagster_home / "dagster.yaml")
+
+
+@contextmanager
+def recorded_in(settings: Settings, dsn: str) -> Iterator[dg.DagsterInstance]:
+    """The instance under settings.home, in the database at dsn, set up for runs over many days."""
+    prepare_home(settings)
+    settings.export(dsn, bulk=True)
+    # Dagster prints every event; whoever called us shows progress instead.
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def run(
+    definitions: dg.Definitions,
+    job: str,
+    instance: dg.DagsterInstance,
+    first: date,
+    last: date,
+    *,
+    run_config: Mapping[str, Any] | None = None,
+) -> str:
+    """Run the job over the days first to last in one run; its run id. Raises PipelineError with the failed asset's own words."""
+    resolved = definitions.resolve_job_def(job)
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if first == last:
+        outcome = resolved.execute_in_process(
+            instance=instance, partition_key=first.isoformat(), raise_on_error=False, run_config={**quiet, **(run_config or {})}
+        )
+    else:
+        outcome = resolved.execute_in_process(
+            instance=instance,
+            tags={RANGE_START: first.isoformat(), RANGE_END: last.isoformat()},
+            raise_on_error=False,
+            run_config={**quiet, **(run_config or {})},
+        )
+    if not outcome.success:
+        raise PipelineError(f"{_first_failure(outcome)} (run {outcome.run_id}; `tft-pipeline up` shows it in full)")
+    return outcome.run_id
+
+
+def _first_failure(outcome: dg.ExecuteInProcessResult) -> str:
+    for event in outcome.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            if error is not None:
+                return f"{event.step_key}: {error.message.strip()}"
+    return "the run failed before its first asset"

