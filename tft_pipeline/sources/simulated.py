@@ -238,7 +238,9 @@ class SimulatedPosts:
         frame = pd.DataFrame(
             {
                 "channel": _texts(np.repeat([CHANNEL], len(created_at))),
-                "post_id": _texts([f"{authors[author]}-{number:07d}{'c' if copied else ''}" for author, number, copied in marks]),
+                "post_id": _texts(
+                    [f"{authors[author]}-{number:07d}{'c' if copied else ''}" for author, number, copied in marks]
+                ),
                 "created_at": created_at,
                 "text": _texts(posts.sentences[posts.text[rows]]),
                 "score": posts.votes[rows],

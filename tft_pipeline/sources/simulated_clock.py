@@ -67,7 +67,9 @@ def clock(calendar: str, first: date, last: date) -> Clock:
         raise SourceError(
             f"simulated market: {calendar} offers no sessions from {first} to {last} ({error}); choose another start."
         ) from None
-    opens, closes = (edge.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64) for edge in (found.opens, found.closes))
+    opens, closes = (
+        edge.dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64) for edge in (found.opens, found.closes)
+    )
     first_hour = opens // HOUR_US
     hours = -(-closes // HOUR_US) - first_hour  # rounded up
     session = np.repeat(np.arange(len(opens)), hours)

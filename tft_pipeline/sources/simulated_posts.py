@@ -79,7 +79,9 @@ def _crowd(seed: int, ticker: int, edges: Times, hours: Floats, mood: Floats, ac
     label = _labels(stream(seed, "label", ticker).random(len(where)), held[where])
     sentence = stream(seed, "sentence", ticker).random((len(where), 2))
     paired = sentence[:, 0] < _PAIRS
-    pair = 3 * _SENTENCES + len(texts.BULLISH_PAIRS) * label + (len(texts.BULLISH_PAIRS) * sentence[:, 1]).astype(np.int64)
+    pair = (
+        3 * _SENTENCES + len(texts.BULLISH_PAIRS) * label + (len(texts.BULLISH_PAIRS) * sentence[:, 1]).astype(np.int64)
+    )
     single = _SENTENCES * label + (_SENTENCES * sentence[:, 1]).astype(np.int64)
     return _posted(seed, ticker, edges, where, np.where(paired, pair, single))
 
@@ -122,7 +124,9 @@ def _sentences(seed: int, ticker: int, tickers: Sequence[str]) -> list[str]:
     own, other = tickers[ticker], tickers[(ticker + 1) % len(tickers)]
     chosen = stream(seed, "repertoire", ticker)
     templates = [
-        moods[k] for moods in (texts.BULLISH, texts.NEUTRAL, texts.BEARISH) for k in chosen.permutation(len(moods))[:_SENTENCES]
+        moods[k]
+        for moods in (texts.BULLISH, texts.NEUTRAL, texts.BEARISH)
+        for k in chosen.permutation(len(moods))[:_SENTENCES]
     ]
     templates += [*texts.BULLISH_PAIRS, *texts.NEUTRAL_PAIRS, *texts.BEARISH_PAIRS]
     return [texts.filled(template, own, other) for template in templates]

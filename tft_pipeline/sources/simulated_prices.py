@@ -18,7 +18,9 @@ from tft_pipeline.sources.simulated_clock import Clock, Flags, Floats, stream
 
 REGIMES = ("calm", "normal", "stressed")
 _REGIME_VOLATILITY = np.array([0.65, 1.0, 2.0])
-_REGIME_CHANGES = np.array([[0.95, 0.05, 0.00], [0.04, 0.93, 0.03], [0.00, 0.08, 0.92]])  # from a row's to a column's, a day
+_REGIME_CHANGES = np.array(
+    [[0.95, 0.05, 0.00], [0.04, 0.93, 0.03], [0.00, 0.08, 0.92]]
+)  # from a row's to a column's, a day
 
 MOOD_POWER = 3  # mood = ±u³, u uniform: mostly near zero, with bursts
 MOOD_DEVIATION = (2 * MOOD_POWER + 1) ** -0.5  # E u⁶ = 1/7, exactly
@@ -69,11 +71,15 @@ def generate(time: Clock, *, seed: int, n_tickers: int, epoch: date, days: int, 
     character = _Character.drawn(seed, n_tickers)
     regime = _regimes(seed, len(time.session_dates))[time.session]
     mood = _mood(_autoregressive(_normal(seed, "mood", n_tickers, len(time)), _MOOD_MEMORY))
-    log_activity = _VOLATILITY_DEVIATION * _autoregressive(_normal(seed, "volatility", n_tickers, len(time)), _VOLATILITY_MEMORY)
+    log_activity = _VOLATILITY_DEVIATION * _autoregressive(
+        _normal(seed, "volatility", n_tickers, len(time)), _VOLATILITY_MEMORY
+    )
     activity = _REGIME_VOLATILITY[regime] * np.exp(log_activity)
 
     hourly = character.hourly_volatility[:, None] * activity
-    in_bar = hourly * (0.8 + 0.9 * (2 * time.position - 1) ** 2) * np.sqrt(time.traded_hours)  # U-shaped over the session
+    in_bar = (
+        hourly * (0.8 + 0.9 * (2 * time.position - 1) ** 2) * np.sqrt(time.traded_hours)
+    )  # U-shaped over the session
     in_gap = hourly * _GAP * _gaps(time)
     volatility = np.hypot(in_bar, in_gap)
 
@@ -131,6 +137,7 @@ class _Character:
         heavy = slice(0, 2)
         volatility[heavy], share[heavy], price[heavy] = 0.0018, (0.95, 0.9)[:n_tickers], (400.0, 250.0)[:n_tickers]
         turnover[heavy], pays[heavy] = 8e6, 0.015
+        price[3:4] = 9.0  # the one whose shares are merged ten to one
         return cls(volatility, share, price, turnover, pays)
 
 
@@ -216,7 +223,9 @@ def _splits(seed: int, time: Clock, n_tickers: int, epoch: date, days: int) -> t
         chance, when, which = stream(seed, "split", i).random(3)
         if chance < 0.02:
             planned.append((i, 0.1 + 0.8 * when, (2.0, 3.0, 10.0, 0.2)[int(4 * which)]))
-    dated = ((i, time.first_bar_on_or_after(epoch + timedelta(days=int(days * part))), ratio) for i, part, ratio in planned)
+    dated = (
+        (i, time.first_bar_on_or_after(epoch + timedelta(days=int(days * part))), ratio) for i, part, ratio in planned
+    )
     return tuple(Split(i, bar, ratio) for i, bar, ratio in dated if 0 < bar < len(time))
 
 

@@ -199,4 +199,6 @@ def company_name(ticker: str) -> str:
 
 def filled(template: str, ticker: str, other: str) -> str:
     """template with the ticker in it; `other` is the second ticker of a pair."""
-    return template.format(cash=f"${ticker}", bare=ticker, name=company_name(ticker), other=f"${other}", other_bare=other)
+    return template.format(
+        cash=f"${ticker}", bare=ticker, name=company_name(ticker), other=f"${other}", other_bare=other
+    )

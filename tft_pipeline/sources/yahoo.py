@@ -5,8 +5,6 @@ Yahoo's terms allow personal use; it promises nothing, so every answer is judged
 """
 
 import atexit
-import functools
-import logging
 import re
 import shutil
 import tempfile
@@ -27,13 +25,11 @@ from yfinance.exceptions import YFException
 
 from tft_pipeline import contracts
 from tft_pipeline.config import Settings
-from tft_pipeline.errors import SourceError, redacted
+from tft_pipeline.errors import SourceError
 from tft_pipeline.sources import _yahoo_chart as charts
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
 from tft_pipeline.sources._yahoo_session import ChartSession, RateLimitedError, RefusedError, UnusableError, YahooTroubleError
 from tft_pipeline.sources.protocols import Fetched, Span
-
-log = logging.getLogger(__name__)
 
 REACH = timedelta(days=730)  # hourly bars; Yahoo answers 422 beyond it
 MARGIN = timedelta(minutes=10)  # the reach moves on while we ask
@@ -41,6 +37,7 @@ ATTEMPTS = 3  # of one request, when the answer is unusable
 SPLITS_STAY_KNOWN = timedelta(hours=1)
 
 _YFINANCE = threading.Lock()  # its data object, its cache and its configuration exist once a process
+_CACHES: list[Path] = []  # at most one
 
 
 @dataclass
@@ -86,7 +83,7 @@ class YahooBars:
         self._sleep = sleep
         self._patience_seconds = patience_seconds
         self._timeout_seconds = timeout_seconds
-        self._actions_read: dict[tuple[str, Span], _Ticker] = {}
+        self._brought: dict[tuple[str, Span], tuple[pd.DataFrame, str | None]] = {}
         self._splits_since: dict[str, tuple[datetime, datetime, list[charts.Action], set[pd.Timestamp]]] = {}
         _private_cache(cache_dir or settings.home / "cache")
 
@@ -101,23 +98,18 @@ class YahooBars:
     def bars(self, tickers: Sequence[str], span: Span) -> Fetched:
         """contracts.BARS, prices as traded. Raises SourceError when nothing at all can be had."""
         found, problems = self._fetch(tickers, span)
-        self._actions_read = {(ticker, span): read for ticker, read in found.items()}
+        self._brought = _by_ticker(tickers, span, found, problems)
         return Fetched(_stacked([read.bars for read in found.values()], contracts.BARS), problems)
 
     def actions(self, tickers: Sequence[str], span: Span) -> Fetched:
         """contracts.ACTIONS. What the last `bars` of the same span brought along is handed out, once, without asking again."""
-        found = {ticker: self._actions_read.pop((ticker, span)) for ticker in tickers if (ticker, span) in self._actions_read}
-        missing = [ticker for ticker in tickers if ticker not in found]
-        problems: dict[str, str] = {}
+        brought = {ticker: self._brought.pop((ticker, span)) for ticker in set(tickers) if (ticker, span) in self._brought}
+        missing = [ticker for ticker in tickers if ticker not in brought]
         if missing:
-            try:
-                asked, problems = self._fetch(missing, span)
-            except SourceError as error:
-                if not found:
-                    raise
-                asked, problems = {}, dict.fromkeys(missing, str(error))
-            found |= asked
-        return Fetched(_stacked([read.actions for read in found.values()], contracts.ACTIONS), problems)
+            found, problems = self._fetch(missing, span)
+            brought |= {key[0]: value for key, value in _by_ticker(missing, span, found, problems).items()}
+        said = {ticker: problem for ticker, (_, problem) in brought.items() if problem}
+        return Fetched(_stacked([frame for frame, _ in brought.values()], contracts.ACTIONS), said)
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -154,9 +146,7 @@ class YahooBars:
         chart = self._ask(ticker, window, "1h", patience)
         read = _Ticker()
         if chart is None:
-            if expected := self._expected_sessions(window, now):
-                raise RefusedError(f"no bars from {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}, "
-                                   f"where the calendar {self._calendar} has {expected} session(s)")  # fmt: skip
+            self._demand_silence(window, now)
             return read
         currency = chart.raw.get("meta", {}).get("currency")
         if currency != "USD":
@@ -177,6 +167,8 @@ class YahooBars:
         splits = [split for split in splits if split.effective_at not in late]
 
         bars = bars[(bars["bar_start"] >= pd.Timestamp(window.start)) & (bars["bar_start"] < pd.Timestamp(window.end))]
+        if bars.empty and not read.notes:
+            self._demand_silence(window, now)
         read.bars = charts.bar_rows(
             charts.as_traded(bars, splits), ticker, source=self.name, delay=self.delay, now=now
         )  # fmt: skip
@@ -243,15 +235,20 @@ class YahooBars:
             raise UnusableError("yfinance gave a frame without a chart")
         return _Chart(history, chart)
 
-    def _expected_sessions(self, window: Span, now: datetime) -> int:
-        """Sessions of the calendar that had at least one finished hour inside the window."""
-        first, last = window.start.date(), window.end.date()
-        calendar = exchange_calendars.get_calendar(
-            self._calendar, start=first - timedelta(days=7), end=last + timedelta(days=7)
-        )
+    def _demand_silence(self, window: Span, now: datetime) -> None:
+        """Empty is success only where the calendar has no session with a finished hour inside the window."""
         latest = pd.Timestamp(min(window.end, now - self.delay)) - charts.HOUR
+        week = timedelta(days=7)
+        calendar = exchange_calendars.get_calendar(
+            self._calendar, start=window.start.date() - week, end=window.end.date() + week
+        )
         schedule = calendar.schedule
-        return int(((schedule["open"] <= latest) & (schedule["close"] > pd.Timestamp(window.start))).sum())
+        expected = int(((schedule["open"] <= latest) & (schedule["close"] > pd.Timestamp(window.start))).sum())
+        if expected:
+            raise RefusedError(
+                f"Yahoo has no bars from {window.start:%Y-%m-%d %H:%M}Z to {window.end:%Y-%m-%d %H:%M}Z, "
+                f"where the calendar {self._calendar} has {expected} session(s)"
+            )
 
 
 def _within_reach(span: Span, now: datetime) -> tuple[Span, str]:
@@ -283,15 +280,20 @@ def _stacked(frames: list[pd.DataFrame], table: contracts.Table) -> pd.DataFrame
     return pd.concat(kept, ignore_index=True).sort_values(list(table.key), kind="stable", ignore_index=True)
 
 
-@functools.cache
-def _process_cache(parent: Path) -> Path:
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="yahoo-", dir=parent))  # mkdtemp makes it 0700
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    yfinance.set_tz_cache_location(str(folder))
-    return folder
+def _by_ticker(
+    tickers: Sequence[str], span: Span, found: dict[str, _Ticker], problems: dict[str, str]
+) -> dict[tuple[str, Span], tuple[pd.DataFrame, str | None]]:
+    nothing = _Ticker()
+    return {(ticker, span): (found.get(ticker, nothing).actions, problems.get(ticker)) for ticker in tickers}
 
 
-def _private_cache(parent: Path) -> Path:
+def _private_cache(parent: Path) -> None:
     """A folder of this process alone: yfinance pickles cookies into its cache, and two processes lock each other out (FAULTS 25)."""
-    return _process_cache(parent)
+    with _YFINANCE:
+        if _CACHES:
+            return  # yfinance keeps the database that it opened first
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="yahoo-", dir=parent))  # mkdtemp makes it 0700
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        yfinance.set_tz_cache_location(str(folder))
+        _CACHES.append(folder)

@@ -103,8 +103,8 @@ class Database:
             raise StorageError(f"{self.shown}: PostgreSQL {version} is too old; {MINIMUM_VERSION} or newer is needed.")
         settings = {
             "timezone": "UTC",
-            "lock_timeout": f"{self.lock_timeout_seconds:g}s",
-            "statement_timeout": f"{self.statement_timeout_seconds:g}s",
+            "lock_timeout": f"{round(self.lock_timeout_seconds * 1000)}ms",
+            "statement_timeout": f"{round(self.statement_timeout_seconds * 1000)}ms",
             "jit": "off",  # compiling our short queries takes longer than running them
             "client_encoding": "UTF8",
         }
