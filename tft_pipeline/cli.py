@@ -18,8 +18,13 @@ from tft_pipeline.errors import ConfigError, PipelineError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
-Market = Annotated[str | None, typer.Option(help="simulated | files:FOLDER | yahoo. Default: the last one chosen, else simulated.")]
-Posts = Annotated[str | None, typer.Option(help="simulated | files:FOLDER | reddit | none. Default: as the market, where it has posts.")]
+Market = Annotated[
+    str | None, typer.Option(help="simulated | files:FOLDER | yahoo. Default: the last one chosen, else simulated.")
+]
+Posts = Annotated[
+    str | None,
+    typer.Option(help="simulated | files:FOLDER | reddit | none. Default: as the market, where it has posts."),
+]
 Home = Annotated[Path | None, typer.Option(help="Where all state lies. Default: TFT_HOME, else .tft in the checkout.")]
 Tickers = Annotated[str | None, typer.Option(help="Comma-separated; default: all that the source offers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
@@ -127,7 +132,13 @@ def backfill(
 
 @app.command()
 def train(
-    as_of: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Train with what was known at the end of this day. Default: yesterday, or the last day of the files.")] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="Train with what was known at the end of this day. Default: yesterday, or the last day of the files.",
+        ),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Even if this very model is already stored.")] = False,
     max_epochs: Annotated[int | None, typer.Option(min=1)] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
@@ -211,9 +222,11 @@ def _shown(settings: Settings) -> str:
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     """A bar per stage on standard error; none for --json or where nobody can see it move."""
+    from tft_pipeline.orchestration.resources import no_progress
+
     console = Console(stderr=True)
     if quiet:
-        yield lambda stage, done, total: None
+        yield no_progress
         return
     if not console.is_terminal:
         began = datetime.now(UTC)
@@ -221,7 +234,9 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         def line(stage: str, done: int, total: int) -> None:
             if done == 0 or total > 1:
                 seconds = (datetime.now(UTC) - began).total_seconds()
-                console.print(f"{seconds:6.1f} s  {stage}" + (f" {done:,}/{total:,}" if total > 1 else ""), highlight=False)
+                console.print(
+                    f"{seconds:6.1f} s  {stage}" + (f" {done:,}/{total:,}" if total > 1 else ""), highlight=False
+                )
 
         yield line
         return

@@ -26,7 +26,9 @@ class _Frozen(BaseModel):
 
 
 class SentimentSettings(_Frozen):
-    scorer: str = Field("bundled", description="bundled | vader | a Hugging Face model id (fetched once, safetensors only).")
+    scorer: str = Field(
+        "bundled", description="bundled | vader | a Hugging Face model id (fetched once, safetensors only)."
+    )
     batch_size: int = Field(64, ge=1, le=4096)
     max_tokens: int = Field(128, ge=16, le=512)
 
@@ -44,15 +46,21 @@ class TrainingSettings(_Frozen):
     windows_per_epoch: int = Field(12_000, ge=32, description="Random training windows an epoch.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation loss before the fit stops.")
     gradient_clip: float = Field(1.0, gt=0.0)
-    validation_share: float = Field(0.15, gt=0.0, lt=0.5, description="Newest share of the history, kept for validation.")
+    validation_share: float = Field(
+        0.15, gt=0.0, lt=0.5, description="Newest share of the history, kept for validation."
+    )
     history_days: int = Field(1461, ge=30, description="Calendar days of features that a fit sees.")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N.")
 
 
 class SignalSettings(_Frozen):
     decision_horizon_hours: int | None = Field(None, ge=1, le=24, description="None: the longest that is forecast.")
-    minimum_confidence: float = Field(0.55, ge=0.5, le=1.0, description="Probability of the direction below which it is HOLD.")
-    maximum_weight: float = Field(0.2, gt=0.0, le=1.0, description="Largest share of equity in one ticker, long or short.")
+    minimum_confidence: float = Field(
+        0.55, ge=0.5, le=1.0, description="Probability of the direction below which it is HOLD."
+    )
+    maximum_weight: float = Field(
+        0.2, gt=0.0, le=1.0, description="Largest share of equity in one ticker, long or short."
+    )
     allow_short: bool = True
 
 
@@ -72,7 +80,9 @@ class MonitoringSettings(_Frozen):
 class SimulationSettings(_Frozen):
     tickers: int = Field(8, ge=1, le=5000)
     days: int = Field(300, ge=30, description="Calendar days of history before the first run.")
-    signal_strength: float = Field(0.35, ge=0.0, le=1.0, description="Correlation of mood with the next bar's return; 0: none.")
+    signal_strength: float = Field(
+        0.35, ge=0.0, le=1.0, description="Correlation of mood with the next bar's return; 0: none."
+    )
 
 
 class RedditSettings(_Frozen):
@@ -88,13 +98,17 @@ class Settings(_Frozen):
     """Everything that a run depends on. `world` names the data set, so that two never mix in one database."""
 
     home: Path
-    postgres_dsn: SecretStr | None = Field(None, description="External PostgreSQL 15+; none: the embedded server under home.")
+    postgres_dsn: SecretStr | None = Field(
+        None, description="External PostgreSQL 15+; none: the embedded server under home."
+    )
     market: str = Field("simulated", description="simulated | files:FOLDER | yahoo")
     posts: str = Field("simulated", description="simulated | files:FOLDER | reddit | none")
     tickers: tuple[str, ...] = Field((), description="Empty: every ticker that the source offers (files, simulated).")
     calendar: str = Field("XNYS", description="exchange_calendars name; 24/7 for crypto.")
     seed: int = Field(7, ge=0, lt=2**31)
-    start: date | None = Field(None, description="First day of the partitions; None: the source's first, or two years ago.")
+    start: date | None = Field(
+        None, description="First day of the partitions; None: the source's first, or two years ago."
+    )
     end: date | None = Field(None, description="Last day of the partitions; None: today, moving on.")
     decision_delay_minutes: int = Field(0, ge=0, le=60)
     sentiment: SentimentSettings = SentimentSettings()
@@ -137,7 +151,11 @@ class Settings(_Frozen):
     def world(self) -> str:
         """`simulated`, `files_<folder>_<hash>` or `live`: also the embedded database's name, hence [a-z0-9_] and at most 63 long."""
         if self.simulated:
-            return "simulated" if self.seed == 7 and self.simulation == SimulationSettings() else f"simulated_{self._digest()}"
+            return (
+                "simulated"
+                if self.seed == 7 and self.simulation == SimulationSettings()
+                else f"simulated_{self._digest()}"
+            )
         if self.market.startswith("files:"):
             folder = Path(self.market[6:])
             name = re.sub(r"[^a-z0-9]+", "_", folder.name.lower())[:30].strip("_")
@@ -184,7 +202,9 @@ class Settings(_Frozen):
         cost more than the work; a day that fails then shows as missing instead of failed (docs/decisions/0002)."""
         os.environ.update(self._variables(postgres_dsn))
         if bulk:
-            os.environ.update({"DAGSTER_EVENT_BATCH_SIZE": "500", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"})
+            os.environ.update(
+                {"DAGSTER_EVENT_BATCH_SIZE": "500", "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}
+            )
 
     def _variables(self, postgres_dsn: str) -> dict[str, str]:
         return {
@@ -260,7 +280,11 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name, field in Settings.model_fields.items():
         stage = field.annotation
         if isinstance(stage, type) and issubclass(stage, _Frozen):
-            found = {f: _parse(stage, f, environment[k]) for f in stage.model_fields if (k := _variable(name, f)) in environment}
+            found = {
+                f: _parse(stage, f, environment[k])
+                for f in stage.model_fields
+                if (k := _variable(name, f)) in environment
+            }
             if found:
                 values[name] = found
         elif name != "home" and environment.get(_variable(name)):
@@ -287,7 +311,11 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dump(value: Any) -> Any:
-    return {name: _dump(getattr(value, name)) for name in type(value).model_fields} if isinstance(value, _Frozen) else value
+    return (
+        {name: _dump(getattr(value, name)) for name in type(value).model_fields}
+        if isinstance(value, _Frozen)
+        else value
+    )
 
 
 def _validated(values: Mapping[str, Any]) -> Settings:
@@ -297,4 +325,6 @@ def _validated(values: Mapping[str, Any]) -> Settings:
         first = error.errors()[0]
         where = "_".join(str(part) for part in first["loc"]).upper()
         shown = "" if "dsn" in where.lower() or "secret" in where.lower() or not where else f" (got {first['input']!r})"
-        raise ConfigError(f"setting {('TFT_' + where) if where else 'combination'}: {first['msg'].removeprefix('Value error, ')}{shown}.") from None
+        raise ConfigError(
+            f"setting {('TFT_' + where) if where else 'combination'}: {first['msg'].removeprefix('Value error, ')}{shown}."
+        ) from None

@@ -201,7 +201,14 @@ BARS = Table(
         KNOWN_AT,
     ),
     generated=(_float("typical_price", "USD a share", "(high + low + close) / 3"),),
-    checks=(("low", "high"), ("low", "open"), ("low", "close"), ("open", "high"), ("close", "high"), ("bar_start", "bar_end")),
+    checks=(
+        ("low", "high"),
+        ("low", "open"),
+        ("low", "close"),
+        ("open", "high"),
+        ("close", "high"),
+        ("bar_start", "bar_end"),
+    ),
 )
 
 ACTIONS = Table(
@@ -236,7 +243,9 @@ QUALITY = Table(
         _count("quarantined_bars", "Bars refused, with a reason each in ops.quarantine.", "bars"),
         _count("stale_bars", "Bars whose four prices repeat the bar before.", "bars"),
         _count("zero_volume_bars", "Bars without a trade.", "bars"),
-        _count("outlier_bars", "Bars that jump beyond what their volatility allows, with no action to explain it.", "bars"),
+        _count(
+            "outlier_bars", "Bars that jump beyond what their volatility allows, with no action to explain it.", "bars"
+        ),
     ),
 )
 
@@ -299,7 +308,11 @@ HOURLY_SENTIMENT = Table(
         _count("bullish_count", "Mentions labelled bullish.", "mentions"),
         _count("bearish_count", "Mentions labelled bearish.", "mentions"),
         _count("neutral_count", "Mentions labelled neutral.", "mentions"),
-        _float("momentum", "score", "Score minus the mean score of the ticker's preceding 24 hours that had mentions; 0 if none."),
+        _float(
+            "momentum",
+            "score",
+            "Score minus the mean score of the ticker's preceding 24 hours that had mentions; 0 if none.",
+        ),
         _share("confidence", "Mean confidence of the hour's labels."),
     ),
     generated=(
@@ -328,7 +341,12 @@ OBSERVED_FEATURES: tuple[Column, ...] = (
     _float("volatility_140h", "per √hour", "Over 140 bars.", minimum=0.0),
     _float("volatility_ewma", "per √hour", "Exponentially weighted, decay 0.94 a bar.", minimum=0.0),
     _float("volatility_parkinson_14h", "per √hour", "From high and low (Parkinson 1980) over 14 bars.", minimum=0.0),
-    _float("volatility_garman_klass_14h", "per √hour", "From open, high, low, close (Garman, Klass 1980) over 14 bars.", minimum=0.0),
+    _float(
+        "volatility_garman_klass_14h",
+        "per √hour",
+        "From open, high, low, close (Garman, Klass 1980) over 14 bars.",
+        minimum=0.0,
+    ),
     _float("volatility_ratio", "ratio", "volatility_7h / volatility_140h.", minimum=0.0),
     # the bar's shape
     _float("high_low_range", "log", "High against low.", minimum=0.0),
@@ -360,7 +378,9 @@ OBSERVED_FEATURES: tuple[Column, ...] = (
     _float("sentiment_score_7h", "-1…1", "The same over 7 bars."),
     _float("sentiment_momentum", "-2…2", "sentiment_score minus its mean over 35 bars."),
     _share("sentiment_confidence", "Mean confidence of those posts; 0 without any."),
-    _float("sentiment_disagreement", "0…1", "1 - |bullish - bearish| / (bullish + bearish); 0 without either.", minimum=0.0),
+    _float(
+        "sentiment_disagreement", "0…1", "1 - |bullish - bearish| / (bullish + bearish); 0 without either.", minimum=0.0
+    ),
     _float("mentions_log", "log", "log(1 + mentions since the bar before).", minimum=0.0),
     _float("mentions_attention", "log", "mentions_log minus its mean over 70 bars."),
 )
@@ -374,7 +394,11 @@ KNOWN_FEATURES: tuple[Column, ...] = (
     _float("month_sin", "-1…1", "Month on a circle."),
     _float("month_cos", "-1…1", "The same, cosine."),
     _share("session_progress", "How much of the session has passed at the bar's end."),
-    _float("hours_since_previous_bar", "log hours", "log(1 + hours between this bar's start and the end of the bar before)."),
+    _float(
+        "hours_since_previous_bar",
+        "log hours",
+        "log(1 + hours between this bar's start and the end of the bar before).",
+    ),
 )
 
 FEATURES = Table(
@@ -388,7 +412,11 @@ FEATURES = Table(
         BAR_START,
         BAR_END,
         _float("close", "USD a share", "Close as traded.", minimum=1e-9),
-        _float("total_return_index", "log", "Log of the split- and dividend-adjusted price: only its differences mean anything."),
+        _float(
+            "total_return_index",
+            "log",
+            "Log of the split- and dividend-adjusted price: only its differences mean anything.",
+        ),
         *OBSERVED_FEATURES,
         *KNOWN_FEATURES,
     ),
@@ -411,7 +439,12 @@ MODELS = Table(
         _text("data_fingerprint", "SHA-256 of the training frame."),
         _text("code_version", "Version of this package that trained it."),
         _text("sha256", "Of the artifact."),
-        Column(name="artifact", dtype="bytes", unit="-", meaning="safetensors weights and JSON in one zip; nothing pickled."),
+        Column(
+            name="artifact",
+            dtype="bytes",
+            unit="-",
+            meaning="safetensors weights and JSON in one zip; nothing pickled.",
+        ),
     ),
 )
 
@@ -448,7 +481,9 @@ SCORES = Table(
         _time("matured_at", "End of the bar that decided it."),
         _float("actual", "log return", "What happened."),
         _float("error", "log return", "p50 - actual."),
-        _float("pinball", "log return", "Mean pinball loss of the three quantiles (Koenker, Bassett 1978).", minimum=0.0),
+        _float(
+            "pinball", "log return", "Mean pinball loss of the three quantiles (Koenker, Bassett 1978).", minimum=0.0
+        ),
         Column(name="covered", dtype="bool", unit="-", meaning="Whether the return fell between P10 and P90."),
     ),
 )
@@ -488,7 +523,9 @@ TRADES = Table(
         _time("executed_at", "Start of the bar in which it happened."),
         _text("kind", "trade, split or dividend.", allowed=("trade", "split", "dividend")),
         _shares("quantity", "Signed change of shares."),
-        _float("price", "USD a share", "Fill price before costs; ratio of a split; dollars of a dividend.", minimum=0.0),
+        _float(
+            "price", "USD a share", "Fill price before costs; ratio of a split; dollars of a dividend.", minimum=0.0
+        ),
         _cents("cost_cents", "Spread, slippage and fee.", minimum=0.0),
         _cents("cash_change_cents", "Signed change of cash, costs included."),
     ),

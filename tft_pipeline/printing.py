@@ -14,9 +14,15 @@ def show(kind: str, report: dict[str, Any]) -> None:
 
 def _demo(report: dict[str, Any]) -> None:
     history, seconds = report["history"], report["seconds"]
-    source = "a SIMULATED market: nothing here is real" if report["simulated"] else f"{report['market']}, posts {report['posts']}"
+    source = (
+        "a SIMULATED market: nothing here is real"
+        if report["simulated"]
+        else f"{report['market']}, posts {report['posts']}"
+    )
     _console.print(f"\n[bold]{source}[/]")
-    _console.print(f"history {history['from']} … {history['to']}, model trained with what was known at the end of {history['trained_as_of']}\n")
+    _console.print(
+        f"history {history['from']} … {history['to']}, model trained with what was known at the end of {history['trained_as_of']}\n"
+    )
     rows = Table("table", "rows", "written now", title="Rows in PostgreSQL", title_justify="left")
     for name, count in report["rows"].items():
         rows.add_row(name, f"{count:,}", f"{report['rows_written'].get(name, 0):,}")
@@ -46,10 +52,24 @@ def _skill(forecast: dict[str, Any]) -> None:
 def _decisions(decisions: list[dict[str, Any]]) -> None:
     if not decisions:
         return
-    table = Table("ticker", "action", "weight", "confidence", "why", title=f"\nDecisions at {decisions[0]['issued_at']}", title_justify="left")
+    table = Table(
+        "ticker",
+        "action",
+        "weight",
+        "confidence",
+        "why",
+        title=f"\nDecisions at {decisions[0]['issued_at']}",
+        title_justify="left",
+    )
     for row in decisions:
         colour = {"BUY": "green", "SELL": "red"}.get(row["action"], "default")
-        table.add_row(row["ticker"], f"[{colour}]{row['action']}[/]", f"{row['weight']:+.1%}", f"{row['confidence']:.0%}", row["reason"])
+        table.add_row(
+            row["ticker"],
+            f"[{colour}]{row['action']}[/]",
+            f"{row['weight']:+.1%}",
+            f"{row['confidence']:.0%}",
+            row["reason"],
+        )
     _console.print(table)
 
 
@@ -80,7 +100,9 @@ def _doctor(report: dict[str, Any]) -> None:
     for finding in report["findings"]:
         mark = "[green]✓[/]" if finding["well"] else "[bold red]✗[/]"
         _console.print(f"{mark} [bold]{finding['subject']}[/] {finding['sentence']}")
-    _console.print("\n[bold green]all is well[/]" if report["healthy"] else "\n[bold red]not all is well[/]: see ✗ above")
+    _console.print(
+        "\n[bold green]all is well[/]" if report["healthy"] else "\n[bold red]not all is well[/]: see ✗ above"
+    )
 
 
 def _migrate(report: dict[str, Any]) -> None:
@@ -90,4 +112,7 @@ def _migrate(report: dict[str, Any]) -> None:
 def _run(report: dict[str, Any]) -> None:
     written = {name: count for name, count in report["rows_written"].items() if count}
     _console.print(f"{report['job']} from {report['from']} to {report['to']}: run {report['run_id']}")
-    _console.print("rows written: " + (", ".join(f"{name} {count:,}" for name, count in written.items()) or "none, all was there already"))
+    _console.print(
+        "rows written: "
+        + (", ".join(f"{name} {count:,}" for name, count in written.items()) or "none, all was there already")
+    )

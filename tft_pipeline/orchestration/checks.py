@@ -24,7 +24,9 @@ def contract_kept(database: Database, tables: Sequence[Table], window: Window) -
         except ContractError as error:
             broken.append(str(error))
     if held != promised:
-        broken.append(f"the ledger promises {promised:,} rows of {', '.join(t.name for t in tables)}, PostgreSQL holds {held:,}")
+        broken.append(
+            f"the ledger promises {promised:,} rows of {', '.join(t.name for t in tables)}, PostgreSQL holds {held:,}"
+        )
     return dg.AssetCheckResult(
         check_name="contract",
         passed=not broken,

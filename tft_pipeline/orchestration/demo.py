@@ -46,7 +46,9 @@ class Plan:
         last = settings.end or (lived if settings.simulated else config.today())
         days = (last - settings.start).days
         if days < 90:
-            raise PipelineError(f"{settings.start} to {last} are {days} days; a demo needs 90: features alone look back about 45.")
+            raise PipelineError(
+                f"{settings.start} to {last} are {days} days; a demo needs 90: features alone look back about 45."
+            )
         return cls(settings.start, settings.start + timedelta(days=int(days * TRAINED_ON_SHARE)), last)
 
 

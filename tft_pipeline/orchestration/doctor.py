@@ -54,7 +54,9 @@ def _disk(settings: Settings) -> str:
     settings.home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(settings.home).free
     if free < FREE_BYTES_WANTED:
-        raise PipelineError(f"only {free / 2**30:.1f} GiB free under {settings.home}; free some, or set TFT_HOME to another disk.")
+        raise PipelineError(
+            f"only {free / 2**30:.1f} GiB free under {settings.home}; free some, or set TFT_HOME to another disk."
+        )
     return f"{free / 2**30:.0f} GiB free under {settings.home}"
 
 
@@ -80,7 +82,11 @@ def _scorer(settings: Settings) -> str:
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
         with open_database(settings) as database:
-            yield Finding("postgres", True, f"version {database.check()}, {'external' if settings.postgres_dsn else 'embedded'}, world {settings.world}")
+            yield Finding(
+                "postgres",
+                True,
+                f"version {database.check()}, {'external' if settings.postgres_dsn else 'embedded'}, world {settings.world}",
+            )
             yield _look("migrations", lambda: f"{len(applied(database))} applied, {len(TABLES)} tables by contract")
             yield _look("ledger", lambda: _ledger(database))
     except PipelineError as error:
@@ -90,5 +96,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 def _ledger(database: Database) -> str:
     found = disagreements(database)
     if found:
-        raise PipelineError(f"{len(found)} slices hold other rows than ops.slices says, first {found[0]}; refresh those days.")
+        raise PipelineError(
+            f"{len(found)} slices hold other rows than ops.slices says, first {found[0]}; refresh those days."
+        )
     return "every slice holds as many rows as ops.slices says"

@@ -21,7 +21,9 @@ def expected_bars(pipeline: Pipeline, features: pd.DataFrame, *, horizon_hours: 
         return pd.DataFrame()
     first, last = features["bar_start"].min(), features["bar_end"].max()
     grid = pipeline.calendar.bar_grid(
-        (first - timedelta(days=AHEAD_DAYS)).date(), (last + timedelta(days=AHEAD_DAYS)).date(), phase_minutes=infer_phase(features)
+        (first - timedelta(days=AHEAD_DAYS)).date(),
+        (last + timedelta(days=AHEAD_DAYS)).date(),
+        phase_minutes=infer_phase(features),
     )
     known = known_features(grid)
     kept = known[known["bar_start"] >= first]

@@ -46,7 +46,10 @@ def run(
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if first == last:
         outcome = resolved.execute_in_process(
-            instance=instance, partition_key=first.isoformat(), raise_on_error=False, run_config={**quiet, **(run_config or {})}
+            instance=instance,
+            partition_key=first.isoformat(),
+            raise_on_error=False,
+            run_config={**quiet, **(run_config or {})},
         )
     else:
         outcome = resolved.execute_in_process(

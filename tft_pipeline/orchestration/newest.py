@@ -25,7 +25,9 @@ def newest_forecasts(settings: Settings, *, ticker: str | None, progress: Progre
     with open_database(settings) as database:
         day = newest(database, FEATURES)
         if day is None:
-            raise PipelineError("features.hourly is empty: run `tft-pipeline demo` or `tft-pipeline backfill --from … --to …` first.")
+            raise PipelineError(
+                "features.hourly is empty: run `tft-pipeline demo` or `tft-pipeline backfill --from … --to …` first."
+            )
         with launch.recorded_in(settings, database.dsn) as instance:
             pipeline = Pipeline(settings, database=database, progress=progress)
             launch.run(build(settings, pipeline), "outcome", instance, day.date(), day.date())
@@ -35,11 +37,17 @@ def newest_forecasts(settings: Settings, *, ticker: str | None, progress: Progre
     last = decisions[decisions["issued_at"] == decisions["issued_at"].max()]
     if ticker is not None:
         if ticker not in set(last["ticker"]):
-            raise ConfigError(f"no forecast for {ticker!r}; there are forecasts for {', '.join(sorted(last['ticker']))}.")
+            raise ConfigError(
+                f"no forecast for {ticker!r}; there are forecasts for {', '.join(sorted(last['ticker']))}."
+            )
         last = last[last["ticker"] == ticker]
     forecasts = []
     for row in last.itertuples():
-        of_ticker = quantiles["ticker"].eq(row.ticker) & quantiles["issued_at"].eq(row.issued_at) & quantiles["model_id"].eq(row.model_id)
+        of_ticker = (
+            quantiles["ticker"].eq(row.ticker)
+            & quantiles["issued_at"].eq(row.issued_at)
+            & quantiles["model_id"].eq(row.model_id)
+        )
         steps = quantiles[of_ticker].sort_values("horizon_hours")
         forecasts.append(
             {

@@ -19,7 +19,9 @@ def days(settings: Settings) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_date=after.isoformat(), timezone="UTC")
 
 
-def partitioned(assets: Sequence[dg.AssetsDefinition], definition: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+def partitioned(
+    assets: Sequence[dg.AssetsDefinition], definition: dg.DailyPartitionsDefinition
+) -> list[dg.AssetsDefinition]:
     """The assets over the days of this installation: modules declare what is computed, settings say for which days."""
     return [asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=definition)) for asset in assets]
 

@@ -87,7 +87,11 @@ def coverage(frame: pd.DataFrame, universe: Sequence[str]) -> dict[str, Any]:
     held = set(frame["ticker"].unique()) if "ticker" in frame else set()
     missing = [ticker for ticker in universe if ticker not in held]
     share = 1.0 if not universe else 1 - len(missing) / len(universe)
-    return {"tickers": len(held), "ticker_coverage": round(share, 4), "missing_tickers": ", ".join(missing[:50]) or "none"}
+    return {
+        "tickers": len(held),
+        "ticker_coverage": round(share, 4),
+        "missing_tickers": ", ".join(missing[:50]) or "none",
+    }
 
 
 def result(
@@ -116,6 +120,7 @@ def result(
         # A ranged run copies output metadata to each of its partitions, so the picture goes to the newest alone (FINDINGS).
         image = base64.b64encode(picture).decode("ascii")
         context.add_asset_metadata(
-            {"picture": dg.MetadataValue.md(f"![picture](data:image/png;base64,{image})")}, partition_key=context.partition_keys[-1]
+            {"picture": dg.MetadataValue.md(f"![picture](data:image/png;base64,{image})")},
+            partition_key=context.partition_keys[-1],
         )
     return dg.MaterializeResult(metadata=metadata, check_results=list(checks))

@@ -32,7 +32,12 @@ class Pipeline:
     code_version = __version__
 
     def __init__(
-        self, settings: Settings, *, database: Database | None = None, until: datetime | None = None, progress: Progress = no_progress
+        self,
+        settings: Settings,
+        *,
+        database: Database | None = None,
+        until: datetime | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         self.settings = settings
         self.until = until
@@ -70,7 +75,12 @@ class Pipeline:
         return self.settings.tickers or self.bars.universe()
 
     def write(
-        self, run_id: str, frames: Mapping[Table, pd.DataFrame], window: Window, *, quarantined: pd.DataFrame | None = None
+        self,
+        run_id: str,
+        frames: Mapping[Table, pd.DataFrame],
+        window: Window,
+        *,
+        quarantined: pd.DataFrame | None = None,
     ) -> dict[str, Written]:
         """The frames as the window's slices, together: see storage.slices.write."""
         return write(

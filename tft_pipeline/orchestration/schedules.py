@@ -33,7 +33,9 @@ def hourly_refresh(
         return dg.SkipReason(f"the history of {pipeline.settings.market} ends on {last}: nothing new can come")
     stale = days_to_refresh(slice_status(pipeline.database), WATCHED, first=first, last=last, now=now)
     if stale is None:
-        return dg.SkipReason(f"all {(last - first).days + 1} days from {first} to {last} are complete up to {now:%H}:00 UTC")
+        return dg.SkipReason(
+            f"all {(last - first).days + 1} days from {first} to {last} are complete up to {now:%H}:00 UTC"
+        )
     oldest, newest = stale
     return dg.RunRequest(
         run_key=f"{now:%Y-%m-%dT%H}",

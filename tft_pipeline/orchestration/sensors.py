@@ -19,7 +19,9 @@ from tft_pipeline.storage.read import read
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Asks for retraining when enough features, or the forecasts' coverage or skill, have drifted.",
 )
-def drift_sensor(context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.RunRequest | dg.SkipReason:
+def drift_sensor(
+    context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.RunRequest | dg.SkipReason:
     day = newest(pipeline.database, DRIFT)
     if day is None:
         return dg.SkipReason("monitoring.drift is empty: the drift asset has not found a model and enough rows yet")

@@ -21,7 +21,9 @@ def settle(settings: Settings) -> Settings:
             settled.remember()
             return settled
     if settings.start is None:
-        first = config.today() - timedelta(days=settings.simulation.days) if settings.simulated else config.default_start()
+        first = (
+            config.today() - timedelta(days=settings.simulation.days) if settings.simulated else config.default_start()
+        )
         settings = settings.changed(start=first)
         settings.remember()
     return settings

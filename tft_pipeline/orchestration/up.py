@@ -29,7 +29,9 @@ def up(settings: Settings, *, port: int, on_ready: Callable[[str], None]) -> Non
     """Serve until interrupted. Raises PipelineError: already up, port taken, or not ready in time (with the log's last lines)."""
     refuse_if_up(settings)
     if _taken(port):
-        raise PipelineError(f"port {port} on {HOST} is in use by another program; choose another: tft-pipeline up --port {port + 1}")
+        raise PipelineError(
+            f"port {port} on {HOST} is in use by another program; choose another: tft-pipeline up --port {port + 1}"
+        )
     # Only this process stops things, so it must hear both signals, also when a shell started it with `&` and SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -42,7 +44,9 @@ def up(settings: Settings, *, port: int, on_ready: Callable[[str], None]) -> Non
                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         try:
-            _pid_file(settings).write_text(json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time(), "port": port}))
+            _pid_file(settings).write_text(
+                json.dumps({"pid": os.getpid(), "started": psutil.Process().create_time(), "port": port})
+            )
             _wait_until_ready(dagster, port, log)
             on_ready(f"http://{HOST}:{port}")
             status = dagster.wait()
@@ -66,7 +70,9 @@ def down(settings: Settings) -> bool:
 
 def refuse_if_up(settings: Settings) -> None:
     if (process := _running(settings)) is not None:
-        raise PipelineError(f"{settings.home} is already up (process {process.pid}); stop it with ctrl-c there, or tft-pipeline down.")
+        raise PipelineError(
+            f"{settings.home} is already up (process {process.pid}); stop it with ctrl-c there, or tft-pipeline down."
+        )
 
 
 def _command(port: int) -> list[str]:

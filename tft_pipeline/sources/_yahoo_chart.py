@@ -151,7 +151,9 @@ def action_rows(
     paid = rows["value"] * _factor(rows["effective_at"], splits)
     rows["value"] = rows["value"].where(rows["kind"] == "split", paid.round(6))
     # Two payouts on one day are one to a holder; two lines of one split are a repetition.
-    rows = rows.groupby(["ticker", "effective_at", "kind"], as_index=False, sort=True).agg({"value": "sum", "source": "first"})
+    rows = rows.groupby(["ticker", "effective_at", "kind"], as_index=False, sort=True).agg(
+        {"value": "sum", "source": "first"}
+    )
     ratio = {action.effective_at: action.value for action in listed if action.kind == "split"}
     is_split = rows["kind"] == "split"
     rows.loc[is_split, "value"] = rows.loc[is_split, "effective_at"].map(ratio)

@@ -50,19 +50,22 @@ class ChartSession(Session[Response]):
         response = super().request(method, url, *args, **kwargs)
         if CHART_PATH in urlsplit(url).path:
             self.chart = None
-            self.chart = _judged(response)
+            self.chart = _judged(response, urlsplit(url).path)
         return response
 
 
-def _judged(response: Response) -> dict[str, Any] | None:
+def _judged(response: Response, path: str) -> dict[str, Any] | None:
     """The chart: {meta, timestamp, indicators, events …}; None for 401 and 403, which yfinance answers with a new cookie."""
     status = response.status_code
     if status == 429:
         raise RateLimitedError(retry_after_seconds(response.headers.get("retry-after")))
     if status in (401, 403):
         return None
-    if (urlsplit(response.url).hostname or "").endswith("consent.yahoo.com"):
+    landed = urlsplit(response.url)
+    if (landed.hostname or "").endswith("consent.yahoo.com"):
         return None  # Europe's consent page: yfinance fills it in and asks again
+    if landed.path != path:
+        raise UnusableError(f"redirected to {landed.hostname}{landed.path[:80]}")
     try:
         answer = json.loads(response.content)
         chart = answer["chart"]

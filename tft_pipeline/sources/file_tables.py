@@ -1,7 +1,8 @@
 """Parquet files of the `files` layout, read whole and checked before anything is handed on.
 
-What belongs here: columns, dtypes, times, keys, and errors that name the file, the row and the remedy. What does not: whether a price
-makes sense (the quality rules of market/ judge that later), and which rows somebody asks for (files.py).
+What belongs here: columns, dtypes, times, keys, and errors that name the file, the row and the remedy. What does not:
+whether a price makes sense (the quality rules of market/ judge that later), and which rows somebody asks for
+(files.py).
 """
 
 import re
@@ -25,7 +26,7 @@ _TICKER = re.compile(TICKER_PATTERN.removesuffix("$"))
 
 @dataclass(frozen=True)
 class Layout:
-    """One kind of file. columns: {name: text | time | number | count}. `named_by`: what tells a row apart in a message."""
+    """One kind of file. columns: {name: text | time | number | count}. named_by: what names a row in a message."""
 
     stem: str
     columns: dict[str, str]
@@ -60,13 +61,17 @@ class Files:
     paths: tuple[Path, ...]
     sizes: tuple[int, ...]
 
-    def refuse(self, bad: npt.NDArray[np.bool_], what: Callable[[int], str], remedy: str) -> None:
-        """Raises SourceError about the first True of bad, (n_rows,), and how many there are; what(row) says what is wrong there."""
+    def refuse(self, bad: npt.NDArray[np.bool_], what: str | Callable[[int], str], remedy: str) -> None:
+        """Raises SourceError about the first True of bad, (n_rows,), and how many more there are.
+
+        what: what is wrong, or a function of the row that says so.
+        """
         rows = np.flatnonzero(bad)
         if len(rows):
             row, more = int(rows[0]), len(rows) - 1
             others = f" ({more:,} more such row{'s' if more > 1 else ''})" if more else ""
-            raise SourceError(f"{self.place(row)}: {what(row)}{others}. {remedy}")
+            wrong = what if isinstance(what, str) else what(row)
+            raise SourceError(f"{self.place(row)}: {wrong}{others}. {remedy}")
 
     def place(self, row: int) -> str:
         """`folder/bars.parquet: row 17 (AAPL 2014-06-09 13:00:00+00:00)`; the row is counted from 0 within its file."""
@@ -79,9 +84,10 @@ class Files:
 
 
 def read(folder: Path, layout: Layout) -> Files | None:
-    """Every `<stem>*.parquet` of the folder, in order of name, with the layout's columns in its dtypes. None where there is none.
+    """Every `<stem>*.parquet` of the folder, in order of name, in the layout's columns and dtypes; None without any.
 
-    Raises SourceError for a folder or a file that cannot be read, and for columns, dtypes, times or nulls the layout does not allow.
+    Raises SourceError for a folder or a file that cannot be read, and for columns, dtypes, times or nulls that the
+    layout does not allow.
     """
     if not folder.exists():
         raise SourceError(f"{folder}: no such folder. Give files: a folder that holds {layout.stem}*.parquet.")
@@ -142,7 +148,7 @@ def shown(table: pa.Table, column: str, row: int) -> Any:
 
 
 def _by_key(table: pa.Table, columns: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row numbers in order of key (ties as they stand), and (n_columns, n_rows) of integers that are equal where keys are."""
+    """Row numbers in order of key (ties as they stand); (n_columns, n_rows) integers that are equal where keys are."""
     key = np.empty((len(columns), table.num_rows), dtype=np.int64)
     for i, column in enumerate(columns):
         values = table[column].combine_chunks()
@@ -205,12 +211,13 @@ def _cast(column: pa.ChunkedArray, kind: str, path: Path, name: str, first: Call
     if kind == "time":
         if not pa.types.is_timestamp(dtype):
             raise SourceError(
-                f"{path}: column {name!r} is {dtype}, not a timestamp; {first()}. Write it as a timestamp with time zone UTC."
+                f"{path}: column {name!r} is {dtype}, not a timestamp; {first()}. "
+                "Write it as a timestamp with time zone UTC."
             )
         if dtype.tz is None:
             raise SourceError(
-                f"{path}: column {name!r} has no time zone ({dtype}); {first()}. Nobody can tell which hour is meant: write UTC "
-                "(pandas: .dt.tz_localize(its zone).dt.tz_convert('UTC'))."
+                f"{path}: column {name!r} has no time zone ({dtype}); {first()}. "
+                "Nobody can tell which hour is meant: write UTC (pandas: .dt.tz_localize(its zone).dt.tz_convert('UTC'))."
             )
         # The zone is a label; the instants are UTC. Parts of a microsecond are cut off.
         return _or_refuse(lambda: column.cast(MICROSECONDS, safe=dtype.unit != "ns"), path, name)

@@ -4,7 +4,8 @@
     actions*.parquet   ticker, effective_at, kind (split | dividend), value          optional
     posts*.parquet     id, created_at, channel, text, score                          optional
 
-Opening a folder reads and checks all of it, so that a bad row in the last file stops the work before the first row is written.
+Opening a folder reads and checks all of it, so that a bad row in the last file stops the work before the first
+row is written.
 """
 
 import difflib
@@ -13,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +41,8 @@ class FileBars:
         files = file_tables.read(self.folder, file_tables.BARS)
         if files is None:
             raise SourceError(
-                f"{self.folder}: holds no bars*.parquet. Put one there with the columns {list(file_tables.BARS.columns)}, or name another folder."
+                f"{self.folder}: holds no bars*.parquet. Put one there with the columns {list(file_tables.BARS.columns)}, "
+                "or name another folder."
             )
         file_tables.check_tickers(files)
         length_us = _check_times(files)
@@ -125,12 +128,13 @@ class FilePosts:
         files = file_tables.read(self.folder, file_tables.POSTS)
         if files is None:
             raise SourceError(
-                f"{self.folder}: holds no posts*.parquet. Put one there with the columns {list(file_tables.POSTS.columns)}, or set posts=none."
+                f"{self.folder}: holds no posts*.parquet. Put one there with the columns {list(file_tables.POSTS.columns)}, "
+                "or set posts=none."
             )
         for column in ("id", "channel"):
             files.refuse(
                 np.asarray(pc.equal(files.table[column], "")),
-                lambda row, column=column: f"{column} is empty",  # type: ignore[misc]
+                f"{column} is empty",
                 "Fill it in or leave the row out.",
             )
         file_tables.check_unique(files, ("channel", "id"), "Keep one row for each post of a channel.")
@@ -156,7 +160,7 @@ class FilePosts:
         return Fetched(frame[names].sort_values(list(contracts.POSTS.key), kind="stable", ignore_index=True), {})
 
 
-def _check_times(files: Files) -> np.ndarray:
+def _check_times(files: Files) -> npt.NDArray[np.int64]:
     """(n_rows,) microseconds that each bar lasts. Raises SourceError for a bar that is not a bar of an hour at most."""
     start, end = (files.table[name].cast(pa.int64()).to_numpy() for name in ("bar_start", "bar_end"))
     length = end - start
@@ -172,19 +176,21 @@ def _check_times(files: Files) -> np.ndarray:
     )
     short = length < _HOUR_US
     if short.mean() > 0.5:  # a few short bars, where a session ends within the hour, are hourly bars all the same
-        files.refuse(~short, lambda row: "an hourly bar among shorter ones", "Keep bars of one length in a folder.")
+        files.refuse(~short, "an hourly bar among shorter ones", "Keep bars of one length in a folder.")
         files.refuse(
             start // _HOUR_US != (end - 1) // _HOUR_US,
             lambda row: f"the bar reaches over the hour to {files.value('bar_end', row)}",
             "Bring bars that lie within one clock hour.",
         )
-    return length
+    lasting: npt.NDArray[np.int64] = length
+    return lasting
 
 
 def _by_the_hour(bars: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Bars of the clock hours that the shorter bars lie in, and a sentence about it. bars: sorted by ticker and bar_start.
+    """Bars of the clock hours that the shorter bars lie in, and a sentence about it.
 
-    An hour is complete once any ticker has a bar that ends with it or after it: a thin ticker need not trade in its last minute.
+    bars: sorted by ticker and bar_start. An hour is complete once any ticker has a bar that ends with it or after it:
+    a thin ticker need not trade in its last minute.
     """
     hour = bars["bar_start"].dt.floor("h")
     joined = bars.groupby([bars["ticker"], hour], sort=True).agg(
@@ -195,7 +201,8 @@ def _by_the_hour(bars: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     joined.insert(2, "bar_end", joined["bar_start"] + pd.Timedelta(hours=1))
     complete = joined["bar_end"] <= bars["bar_end"].max()
     length = bars["bar_end"].iloc[0] - bars["bar_start"].iloc[0]
-    note = f"{len(bars):,} bars of {length.total_seconds() / 60:g} min were joined to {int(complete.sum()):,} of a clock hour"
+    minutes = length.total_seconds() / 60
+    note = f"{len(bars):,} bars of {minutes:g} min were joined to {int(complete.sum()):,} of a clock hour"
     dropped = int((~complete).sum())
     if dropped:
         note += f"; {dropped} of the last hour are left out, as it is not over in the files"

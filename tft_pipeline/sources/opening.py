@@ -1,17 +1,17 @@
 """Which source the settings ask for.
 
-What belongs here: the names of sources, and the checks that must come before any of them is asked. Each is imported only when it is
-wanted, so that a simulated market never loads Yahoo's or Reddit's client.
+What belongs here: the names of sources, and the checks that must come before any of them is asked. Each is imported
+only when it is wanted, so that a simulated market never loads Yahoo's or Reddit's client.
 """
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tft_pipeline.config import Settings, SimulationSettings
+from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TICKER_PATTERN
 from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.sources.protocols import BarSource, PostSource
@@ -25,7 +25,8 @@ _TICKER = re.compile(TICKER_PATTERN.removesuffix("$"))
 def open_bars(settings: Settings, *, until: datetime | None = None) -> BarSource:
     """The source of `settings.market`. until: the present of a simulated market; other sources know their own.
 
-    Raises ConfigError for a ticker that cannot be one, SourceError for a folder that cannot be used or a ticker that it does not hold.
+    Raises ConfigError for a ticker that cannot be one, SourceError for a folder that cannot be used or a ticker that it
+    does not hold.
     """
     _check_tickers(settings.tickers)
     source = _bars(settings, until)
@@ -37,7 +38,7 @@ def open_bars(settings: Settings, *, until: datetime | None = None) -> BarSource
 
 
 def open_posts(settings: Settings, *, until: datetime | None = None) -> PostSource | None:
-    """The source of `settings.posts`; None where it is `none`. Simulated posts come from the world that `open_bars` shows."""
+    """The source of `settings.posts`; None where it is `none`. Simulated posts share the world of open_bars."""
     _check_tickers(settings.tickers)
     if settings.posts == "none":
         return None
@@ -65,17 +66,21 @@ def _bars(settings: Settings, until: datetime | None) -> BarSource:
 
 
 def _simulated(settings: Settings, until: datetime | None) -> "SimulatedMarket":
-    return _world(settings.seed, settings.calendar, settings.start, settings.simulation, until, settings.home)
+    decides = Settings(
+        home=settings.home,
+        seed=settings.seed,
+        calendar=settings.calendar,
+        start=settings.start,
+        simulation=settings.simulation,
+    )
+    return _world(decides, until)
 
 
 @lru_cache(maxsize=2)
-def _world(
-    seed: int, calendar: str, start: date | None, simulation: SimulationSettings, until: datetime | None, home: Path
-) -> "SimulatedMarket":
+def _world(settings: Settings, until: datetime | None) -> "SimulatedMarket":
     """One world for one set of what decides it, however often and by whomever it is opened."""
     from tft_pipeline.sources.simulated import SimulatedMarket
 
-    settings = Settings(home=home, seed=seed, calendar=calendar, start=start, simulation=simulation)
     return SimulatedMarket(settings, until)
 
 
@@ -84,7 +89,8 @@ def _check_tickers(tickers: Sequence[str]) -> None:
     for ticker in tickers:
         if not _TICKER.fullmatch(ticker):
             raise ConfigError(
-                f"setting TFT_TICKERS: {ticker!r} is no ticker; tickers are upper case and match {TICKER_PATTERN}, such as AAPL or BRK.B."
+                f"setting TFT_TICKERS: {ticker!r} is no ticker; tickers are upper case and match {TICKER_PATTERN}, "
+                "such as AAPL or BRK.B."
             )
 
 

@@ -23,7 +23,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Clock:
-    """Clock-hour bars in order of time. All arrays but the last have n_bars entries; times are microseconds since 1970, UTC."""
+    """Clock-hour bars in order of time. All arrays but the last are (n_bars,); times: microseconds since 1970, UTC."""
 
     start_us: Times
     end_us: Times  # an hour later, also where the session closes within the hour
@@ -57,11 +57,12 @@ def clock(calendar: str, first: date, last: date) -> Clock:
     Raises SourceError for a calendar that is unknown, or that has no session in the range.
     """
     try:
-        # Bounds of our own: by default a calendar ends a year from today, and with it what could be simulated would move.
+        # Bounds of our own: by default a calendar ends a year from today, a limit that moves.
         found = exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat())
     except exchange_calendars.errors.InvalidCalendarName:
         raise SourceError(
-            f"simulated market: exchange_calendars knows no calendar {calendar!r}; set TFT_CALENDAR to one it does, such as XNYS."
+            f"simulated market: exchange_calendars knows no calendar {calendar!r}; "
+            "set TFT_CALENDAR to one it does, such as XNYS."
         ) from None
     except (exchange_calendars.errors.CalendarError, ValueError) as error:
         raise SourceError(
@@ -94,7 +95,8 @@ def clock(calendar: str, first: date, last: date) -> Clock:
 def stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
     """The random numbers of one purpose and one ticker, from the epoch on.
 
-    Drawn in one call, in order of time, the first n of n+k draws are the n draws: so the past never depends on how far time has come.
+    Drawn in one call, in order of time, the first n of n+k draws are the n draws: so the past never depends on how far
+    time has come.
     """
     return np.random.default_rng([seed, zlib.crc32(name.encode()), index])
 

@@ -1,7 +1,8 @@
 """Posts of the simulated crowd: how many, when, and in which mood they speak.
 
-A bar's mood holds from its start to the next bar's start, nights and weekends included, and it leads the next bar's return
-(simulated_prices.py). The louder the mood or the wilder the market, the more is said; what is said shows the mood with noise.
+A bar's mood holds from its start to the next bar's start, nights and weekends included, and it leads the next bar's
+return (simulated_prices.py). The louder the mood or the wilder the market, the more is said; what is said shows the mood
+with noise.
 What does not belong here: the sentences.
 """
 
@@ -35,13 +36,16 @@ class Posts:
 
 
 def generate(time: Clock, tickers: Sequence[str], *, seed: int, mood: Floats, activity: Floats) -> Posts:
-    """Every post over `time`. mood, activity: (n_tickers, n_bars). A longer clock adds posts and changes none before its last bar."""
+    """Every post over `time`. mood, activity: (n_tickers, n_bars).
+
+    A longer clock adds posts and changes none before its last bar.
+    """
     edges = np.empty(2 * len(time) + 1, dtype=np.int64)  # a bar, the time up to the next, the next bar …
     edges[0:-1:2], edges[1::2] = time.start_us, time.end_us
     edges[-1] = time.end_us[-1]
     hours = np.diff(edges) / HOUR_US
     hours[1::2] *= _NIGHT
-    crowds = [_crowd(seed, i, edges, hours, mood[i], activity[i]) for i in range(len(tickers))]
+    crowds = [_crowd(seed, i, edges, hours, mood=mood[i], activity=activity[i]) for i in range(len(tickers))]
     crowds.append(_bystanders(seed, len(tickers), edges, hours))
     sentences = [_sentences(seed, i, tickers) for i in range(len(tickers))] + [list(texts.NO_TICKER)]
     offsets = np.cumsum([0, *map(len, sentences)])
@@ -70,7 +74,7 @@ class _Crowd:
     votes: npt.NDArray[np.int64]
 
 
-def _crowd(seed: int, ticker: int, edges: Times, hours: Floats, mood: Floats, activity: Floats) -> _Crowd:
+def _crowd(seed: int, ticker: int, edges: Times, hours: Floats, *, mood: Floats, activity: Floats) -> _Crowd:
     """Posts about one ticker. mood, activity: (n_bars,)."""
     loudness = stream(seed, "loudness", ticker).uniform(0.7, 1.3) if ticker > 1 else 1.5
     held, wild = np.repeat(mood, 2), np.repeat(activity, 2)
@@ -87,7 +91,7 @@ def _crowd(seed: int, ticker: int, edges: Times, hours: Floats, mood: Floats, ac
 
 
 def _labels(draws: Floats, mood: Floats) -> npt.NDArray[np.int64]:
-    """(n_posts,) BULLISH, NEUTRAL or BEARISH: at mood 0 as many bulls as bears and 45 % neither, at ±1 95 % of the rest one way."""
+    """(n_posts,) BULLISH, NEUTRAL or BEARISH: at mood 0 bulls and bears are as many, at ±1 they are 19 to 1."""
     neutral = 0.45 - 0.3 * np.abs(mood)
     bullish = (1 - neutral) * (1 + 0.9 * mood) / 2
     return np.where(draws < bullish, BULLISH, np.where(draws < bullish + neutral, NEUTRAL, BEARISH))

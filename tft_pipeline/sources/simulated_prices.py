@@ -1,11 +1,13 @@
 """Prices of the simulated market: what is planted, and the bars that come of it.
 
     regime (a day, shared) ─┐
-    volatility (a bar) ─────┴─► sd of the bar's return ─► return = sd × (s × mood of the bar before + √(1−s²) × noise)
+    volatility (a bar) ─────┴─► sd of the bar's return
+    return = sd × (s × mood of the bar before + √(1−s²) × noise)
 
 The log return here is a total return: splits and dividends change the price as traded, never the return. `s` is
-settings.simulation.signal_strength, and both mood and noise have variance 1, so s is the correlation of the mood with the next bar's
-return over its sd, and 0 leaves nothing to find. What does not belong here: posts, and which part of the world has happened yet.
+settings.simulation.signal_strength, and both mood (over its sd) and noise have variance 1: so s is the correlation of
+the mood with the next bar's return over its sd, and 0 leaves nothing to find. What does not belong here: posts, and
+which part of the world has happened yet.
 """
 
 from dataclasses import dataclass
@@ -67,7 +69,7 @@ class Prices:
 
 
 def generate(time: Clock, *, seed: int, n_tickers: int, epoch: date, days: int, strength: float) -> Prices:
-    """The whole market over `time`. Every value depends on bars up to its own only, so a longer clock leaves it as it is."""
+    """The whole market over `time`. A value depends on bars up to its own only: a longer clock leaves it as it is."""
     character = _Character.drawn(seed, n_tickers)
     regime = _regimes(seed, len(time.session_dates))[time.session]
     mood = _mood(_autoregressive(_normal(seed, "mood", n_tickers, len(time)), _MOOD_MEMORY))
@@ -133,7 +135,7 @@ class _Character:
         draws = np.array([stream(seed, "character", i).random(5) for i in range(n_tickers)])
         volatility, share, price = 0.0025 + 0.0035 * draws[:, 0], 0.3 + 0.35 * draws[:, 1], 20 * 12 ** draws[:, 2]
         turnover, pays = 2e5 * 20 ** draws[:, 3], np.where(draws[:, 4] < 0.6, 0.01 + 0.04 * draws[:, 4], 0.0)
-        # The first two behave like funds on the whole market: quiet, dear, traded a lot, and close to the common factor.
+        # The first two behave like funds on the whole market: quiet, dear, traded a lot, close to the common factor.
         heavy = slice(0, 2)
         volatility[heavy], share[heavy], price[heavy] = 0.0018, (0.95, 0.9)[:n_tickers], (400.0, 250.0)[:n_tickers]
         turnover[heavy], pays[heavy] = 8e6, 0.015
@@ -167,11 +169,12 @@ def _mood(normal: Floats) -> Floats:
 
 
 def _two_sided(x: Floats) -> Floats:
-    """2Φ(x)−1 = erf(x/√2) for x ≥ 0 within 1.5e-7: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26."""
+    """2Φ(x)−1 = erf(x/√2), x ≥ 0, within 1.5e-7: Abramowitz, Stegun, Handbook of Mathematical Functions, 7.1.26."""
     x = x / np.sqrt(2)
     t = 1 / (1 + 0.3275911 * x)
     tail: Floats = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
-    return np.clip(1 - tail * np.exp(-(x**2)), 0.0, 1.0)
+    below: Floats = np.clip(1 - tail * np.exp(-(x**2)), 0.0, 1.0)
+    return below
 
 
 def _regimes(seed: int, n_sessions: int) -> npt.NDArray[np.int64]:
@@ -197,13 +200,14 @@ def _noise(seed: int, market_share: Floats, n_bars: int) -> Floats:
     market = stream(seed, "market").standard_normal(n_bars)
     own = np.array([stream(seed, "own", i).standard_t(_TAILS, n_bars) for i in range(len(market_share))])
     own *= np.sqrt((_TAILS - 2) / _TAILS)
-    return market_share[:, None] * market + np.sqrt(1 - market_share[:, None] ** 2) * own
+    noise: Floats = market_share[:, None] * market + np.sqrt(1 - market_share[:, None] ** 2) * own
+    return noise
 
 
 def _extremes(seed: int, log_open: Floats, log_close: Floats, volatility: Floats) -> tuple[Floats, Floats]:
     """Logs of high and low: the extremes of a Brownian bridge from open to close.
 
-    Source: inverting P(max > m) = exp(−2(m−a)(m−b)/σ²), Karatzas and Shreve, Brownian Motion and Stochastic Calculus, 4.3.
+    Source: P(max > m) = exp(−2(m−a)(m−b)/σ²), Karatzas, Shreve, Brownian Motion and Stochastic Calculus, 4.3.
     """
     n_tickers, n_bars = log_open.shape
     spread, middle = (log_close - log_open) ** 2, (log_open + log_close) / 2
@@ -232,9 +236,10 @@ def _splits(seed: int, time: Clock, n_tickers: int, epoch: date, days: int) -> t
 def _as_traded(
     time: Clock, total_return_usd: Floats, splits: tuple[Split, ...], character: _Character, epoch: date
 ) -> tuple[Floats, tuple[Dividend, ...]]:
-    """(n_tickers, n_bars) price as traded over total-return price, and the dividends, which depend on the price of their day.
+    """(n_tickers, n_bars) price as traded over total-return price, and the dividends, which depend on it.
 
-    A dividend D leaves the price at (close before − D) × e^return, so that ln(close / (close before − D)) is the planted return.
+    A dividend D leaves the price at (close before − D) × e^return, so that ln(close / (close before − D)) is the planted
+    return.
     """
     factor = np.ones_like(total_return_usd)
     for split in splits:
@@ -274,10 +279,10 @@ def _volume(seed: int, time: Clock, character: _Character, activity: Floats, sur
 def _missing(
     seed: int, n_tickers: int, n_bars: int, splits: tuple[Split, ...], dividends: tuple[Dividend, ...]
 ) -> Flags:
-    """(n_tickers, n_bars) True for about three bars in a thousand, but never for the bars just before and under an action."""
+    """(n_tickers, n_bars) True for about three bars in a thousand, never for those just before and under an action."""
     missing = np.array([stream(seed, "missing", i).random(n_bars) for i in range(n_tickers)]) < _MISSING
-    for action in (*splits, *dividends):
-        missing[action.ticker, action.bar - 1 : action.bar + 1] = False
+    for ticker, bar in [(a.ticker, a.bar) for a in splits] + [(a.ticker, a.bar) for a in dividends]:
+        missing[ticker, bar - 1 : bar + 1] = False
     return missing
 
 

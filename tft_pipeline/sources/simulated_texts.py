@@ -1,7 +1,7 @@
-"""What the simulated crowd says: sentences by mood, with `{cash}` ($SIMA), `{bare}` (SIMA) or `{name}` (Acorn) for the ticker.
+"""What the simulated crowd says: sentences by mood, with `{cash}` ($SIMA), `{bare}` (SIMA) or `{name}` (Acorn) in them.
 
-Sentences only. How often each is said, and when, is decided in simulated_posts.py. No sentence holds a number that depends on the
-price: texts stay few, so that a score once cached serves for ever.
+Sentences only. How often each is said, and when, is decided in simulated_posts.py. No sentence holds a number that
+depends on the price: texts stay few, so that a score once cached serves for ever.
 """
 
 BULLISH = (
@@ -187,8 +187,9 @@ NO_TICKER = (
 )
 
 _SYLLABLES = (
-    "Acorn", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Garnet", "Harbor", "Indigo", "Juniper", "Kestrel", "Lumen", "Maple",
-    "Nimbus", "Onyx", "Pebble", "Quartz", "Raven", "Saffron", "Tundra", "Umber", "Velvet", "Willow", "Xenon", "Yarrow", "Zephyr",
+    "Acorn", "Birch", "Cobalt", "Dune", "Ember", "Fjord", "Garnet", "Harbor", "Indigo", "Juniper", "Kestrel", "Lumen",
+    "Maple", "Nimbus", "Onyx", "Pebble", "Quartz", "Raven", "Saffron", "Tundra", "Umber", "Velvet", "Willow", "Xenon",
+    "Yarrow", "Zephyr",
 )  # fmt: skip
 
 

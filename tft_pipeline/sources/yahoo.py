@@ -28,7 +28,13 @@ from tft_pipeline.config import Settings
 from tft_pipeline.errors import SourceError
 from tft_pipeline.sources import _yahoo_chart as charts
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
-from tft_pipeline.sources._yahoo_session import ChartSession, RateLimitedError, RefusedError, UnusableError, YahooTroubleError
+from tft_pipeline.sources._yahoo_session import (
+    ChartSession,
+    RateLimitedError,
+    RefusedError,
+    UnusableError,
+    YahooTroubleError,
+)
 from tft_pipeline.sources.protocols import Fetched, Span
 
 REACH = timedelta(days=730)  # hourly bars; Yahoo answers 422 beyond it
@@ -103,7 +109,9 @@ class YahooBars:
 
     def actions(self, tickers: Sequence[str], span: Span) -> Fetched:
         """contracts.ACTIONS. What the last `bars` of the same span brought along is handed out, once, without asking again."""
-        brought = {ticker: self._brought.pop((ticker, span)) for ticker in set(tickers) if (ticker, span) in self._brought}
+        brought = {
+            ticker: self._brought.pop((ticker, span)) for ticker in set(tickers) if (ticker, span) in self._brought
+        }
         missing = [ticker for ticker in tickers if ticker not in brought]
         if missing:
             found, problems = self._fetch(missing, span)
@@ -148,6 +156,9 @@ class YahooBars:
         if chart is None:
             self._demand_silence(window, now)
             return read
+        answered = chart.raw.get("meta", {}).get("symbol")
+        if answered != ticker:
+            raise RefusedError(f"Yahoo answers with {answered!r} instead: renamed")
         currency = chart.raw.get("meta", {}).get("currency")
         if currency != "USD":
             raise RefusedError(f"its prices are in {currency}, not in USD")
@@ -160,7 +171,9 @@ class YahooBars:
         if window.end < now - timedelta(hours=1):
             later, late_days = self._splits_after(ticker, window.end, now, patience)
             late |= late_days
-        splits = here + [split for split in later if split.effective_at.date() not in {s.effective_at.date() for s in here}]
+        splits = here + [
+            split for split in later if split.effective_at.date() not in {s.effective_at.date() for s in here}
+        ]
         if late:
             days = ", ".join(f"{moment:%Y-%m-%d}" for moment in sorted(late))
             read.notes.append(f"Yahoo has not restated its prices for the split of {days} yet: taken as they stand")
@@ -229,7 +242,9 @@ class YahooBars:
                     return None  # well formed and without a single bar
                 if isinstance(error, YFException) and chart is None:
                     raise UnusableError("Yahoo refuses to serve us (HTTP 401 or 403)") from None
-                raise UnusableError(f"yfinance cannot read the chart ({type(error).__name__}: {str(error)[:120]})") from None
+                raise UnusableError(
+                    f"yfinance cannot read the chart ({type(error).__name__}: {str(error)[:120]})"
+                ) from None
             chart = self._session.chart
         if chart is None:
             raise UnusableError("yfinance gave a frame without a chart")
@@ -261,7 +276,9 @@ def _within_reach(span: Span, now: datetime) -> tuple[Span, str]:
         )
     end = min(span.end, now)
     if span.start >= end:
-        raise SourceError(f"yahoo: the span from {span.start:%Y-%m-%d %H:%M}Z to {span.end:%Y-%m-%d %H:%M}Z has not begun; wait.")
+        raise SourceError(
+            f"yahoo: the span from {span.start:%Y-%m-%d %H:%M}Z to {span.end:%Y-%m-%d %H:%M}Z has not begun; wait."
+        )
     if span.start < reach:
         return Span(reach, end), f"hourly bars reach back 730 days: cut to begin {reach:%Y-%m-%d %H:%M}Z"
     return Span(span.start, end), ""
@@ -269,7 +286,9 @@ def _within_reach(span: Span, now: datetime) -> tuple[Span, str]:
 
 def _remedy(error: Exception) -> str:
     if isinstance(error, RefusedError):
-        return "Check the symbol at finance.yahoo.com (share classes take a hyphen: BRK-B) or take it out of TFT_TICKERS."
+        return (
+            "Check the symbol at finance.yahoo.com (share classes take a hyphen: BRK-B) or take it out of TFT_TICKERS."
+        )
     return "Run the slice again later."
 
 

@@ -49,7 +49,9 @@ def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
     written = pipeline.write(context.run_id, {QUANTILES: frame}, window)
     picture = _picture(frame, features, models)
     if not models:
-        context.log.warning("no model was trained before these days: only the baseline is served, and signals will HOLD")
+        context.log.warning(
+            "no model was trained before these days: only the baseline is served, and signals will HOLD"
+        )
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [QUANTILES], window)], picture=picture,
         models=", ".join(models) or "none", baseline=BASELINE_ID, horizon_hours=horizon,
@@ -78,7 +80,9 @@ def _picture(frame: pd.DataFrame, features: pd.DataFrame, models: list[str]) -> 
     return fan_chart(shown, features, ticker=str(sorted(shown["ticker"].unique())[0]))
 
 
-@dg.asset(**about("forecasts", SCORES), deps=[forecasts, features_hourly], check_specs=contract_check("forecast_scores"))
+@dg.asset(
+    **about("forecasts", SCORES), deps=[forecasts, features_hourly], check_specs=contract_check("forecast_scores")
+)
 def forecast_scores(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """What became of each forecast on the day its bar closed, and the skill against the baseline."""
     watch, window = begin(context, pipeline)

@@ -49,7 +49,9 @@ def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
     deps=[market_bars, corporate_actions],
     check_specs=[
         *contract_check("bar_quality"),
-        dg.AssetCheckSpec("trusted", asset="bar_quality", description=f"Every ticker's day scores at least {WARN_BELOW}."),
+        dg.AssetCheckSpec(
+            "trusted", asset="bar_quality", description=f"Every ticker's day scores at least {WARN_BELOW}."
+        ),
     ],
 )
 def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
@@ -59,7 +61,14 @@ def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
     actions = read(pipeline.database, ACTIONS, as_of=window.moment)
     rejected = quarantined(pipeline.database, BARS, window.start, window.end)
     frame = quality(
-        bars, rejected, actions, pipeline.calendar, tickers=pipeline.tickers, start=window.start, end=window.end, as_of=window.moment
+        bars,
+        rejected,
+        actions,
+        pipeline.calendar,
+        tickers=pipeline.tickers,
+        start=window.start,
+        end=window.end,
+        as_of=window.moment,
     )
     written = pipeline.write(context.run_id, {QUALITY: frame}, window)
     poor = frame[frame["score"] < WARN_BELOW]

@@ -15,7 +15,9 @@ from tft_pipeline.storage.models import models_by
 from tft_pipeline.storage.read import read
 
 
-@dg.asset(**about("monitoring", DRIFT), deps=[features_hourly, forecast_scores], check_specs=contract_check("model_drift"))
+@dg.asset(
+    **about("monitoring", DRIFT), deps=[features_hourly, forecast_scores], check_specs=contract_check("model_drift")
+)
 def model_drift(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """How far recent features, coverage and skill have moved from what the serving model was trained on.
 
@@ -29,15 +31,25 @@ def model_drift(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
         newest = models.iloc[-1]
         recent_from = window.end - timedelta(days=settings.monitoring.recent_days)
         reference = read(
-            pipeline.database, FEATURES, newest.trained_as_of - timedelta(days=settings.training.history_days), newest.trained_as_of
+            pipeline.database,
+            FEATURES,
+            newest.trained_as_of - timedelta(days=settings.training.history_days),
+            newest.trained_as_of,
         )
         recent = read(pipeline.database, FEATURES, max(recent_from, newest.trained_as_of), window.end)
         scores = read(pipeline.database, SCORES, recent_from, window.end)
         frame = drift(
-            reference, recent, scores, model_id=newest.model_id, day_start=window.end - timedelta(days=1), settings=settings.monitoring
+            reference,
+            recent,
+            scores,
+            model_id=newest.model_id,
+            day_start=window.end - timedelta(days=1),
+            settings=settings.monitoring,
         )
         drifted = frame.loc[frame["drifted"], "subject"]
-        reason = f"{len(drifted)} of {len(frame)} subjects drifted" + (f": {', '.join(drifted.head(10))}" if len(drifted) else "")
+        reason = f"{len(drifted)} of {len(frame)} subjects drifted" + (
+            f": {', '.join(drifted.head(10))}" if len(drifted) else ""
+        )
     written = pipeline.write(context.run_id, {DRIFT: frame}, window)
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [DRIFT], window)], reason=reason,

@@ -37,13 +37,19 @@ def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[P
     )  # fmt: skip
 
 
-@dg.asset(**about("sentiment", MENTIONS, kinds={"huggingface"}), deps=[social_posts], check_specs=contract_check("ticker_mentions"))
+@dg.asset(
+    **about("sentiment", MENTIONS, kinds={"huggingface"}),
+    deps=[social_posts],
+    check_specs=contract_check("ticker_mentions"),
+)
 def ticker_mentions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """Which ticker each post speaks of, and in what mood: bearish, neutral or bullish with a confidence."""
     watch, window = begin(context, pipeline)
     posts = read(pipeline.database, POSTS, window.start, window.end, as_of=window.moment)
     found = find_mentions(posts, pipeline.tickers)
-    texts = posts.loc[posts["text_hash"].isin(set(found["text_hash"])), ["text_hash", "text"]].drop_duplicates("text_hash")
+    texts = posts.loc[posts["text_hash"].isin(set(found["text_hash"])), ["text_hash", "text"]].drop_duplicates(
+        "text_hash"
+    )
     new = _score_unknown(context, pipeline, texts)
     scores = cached_scores(pipeline.database, sorted(texts["text_hash"]), pipeline.scorer.scorer_id)
     frame = scored_mentions(found, scores, pipeline.scorer.scorer_id)
@@ -72,7 +78,9 @@ def _score_unknown(context: dg.AssetExecutionContext, pipeline: Pipeline, texts:
     return len(unknown)
 
 
-@dg.asset(**about("sentiment", HOURLY_SENTIMENT), deps=[ticker_mentions], check_specs=contract_check("sentiment_hourly"))
+@dg.asset(
+    **about("sentiment", HOURLY_SENTIMENT), deps=[ticker_mentions], check_specs=contract_check("sentiment_hourly")
+)
 def sentiment_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
     """The mood toward each ticker, hour by hour: counts, score, momentum and confidence."""
     watch, window = begin(context, pipeline)

@@ -50,5 +50,7 @@ def _edge(pipeline: Pipeline, model_id: str) -> Edge:
 def _newest(frame: pd.DataFrame) -> str:
     """The last bar's decisions as a table."""
     rows = frame[frame["issued_at"] == frame["issued_at"].max()]
-    lines = [f"| {r.ticker} | {r.action} | {r.weight:+.1%} | {r.confidence:.0%} | {r.reason} |" for r in rows.itertuples()]
+    lines = [
+        f"| {r.ticker} | {r.action} | {r.weight:+.1%} | {r.confidence:.0%} | {r.reason} |" for r in rows.itertuples()
+    ]
     return "\n".join(["| ticker | action | weight | confidence | reason |", "| --- | --- | --- | --- | --- |", *lines])

@@ -33,7 +33,9 @@ class Training(dg.Config):
     check_specs=contract_check("tft_model"),
     pool="gpu",
 )
-def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+def tft_model(
+    context: dg.AssetExecutionContext, config: Training, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.MaterializeResult:
     """A Temporal Fusion Transformer, trained with nothing later than the end of the partition's day."""
     watch, window = begin(context, pipeline)
     settings = pipeline.settings.training
@@ -46,7 +48,14 @@ def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.
     model_id = planned_model_id(features, settings, seed=seed, trained_as_of=trained_as_of)
     if not config.again and model_exists(pipeline.database, model_id):
         context.log.info(f"{model_id} is already stored: same data, settings and seed. Nothing to train.")
-        return result(context, {}, watch, checks=[contract_kept(pipeline.database, [MODELS], window)], model_id=model_id, trained=False)
+        return result(
+            context,
+            {},
+            watch,
+            checks=[contract_kept(pipeline.database, [MODELS], window)],
+            model_id=model_id,
+            trained=False,
+        )
     calendar = expected_bars(pipeline, features, horizon_hours=settings.horizon_hours)
 
     def on_epoch(report: EpochReport) -> None:

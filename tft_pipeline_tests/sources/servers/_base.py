@@ -57,6 +57,7 @@ class StandIn:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else every answer waits 40 ms for the client's acknowledgement
 
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
@@ -111,7 +112,9 @@ class StandIn:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def fault(self, name: str, subject: str | None = None, *, times: int | None = None, after: int = 0, **options: Any) -> None:
+    def fault(
+        self, name: str, subject: str | None = None, *, times: int | None = None, after: int = 0, **options: Any
+    ) -> None:
         """Switch a fault on."""
         if name not in self.FAULTS:
             raise KeyError(f"{name!r} is no fault of {type(self).__name__}; it has {sorted(self.FAULTS)}")

@@ -57,7 +57,7 @@ def trouble(code: str, description: str) -> dict[str, Any]:
 class YahooServer(StandIn):
     FAULTS = frozenset({
         "rate_limited", "server_error", "gateway_html", "html", "truncated", "torn_connection", "reset", "slow", "empty_body",
-        "json_list", "closed_for_repair", "unauthorized", "redirect_loop", "crumb_limited", "cookie_reset", "no_result",
+        "json_list", "closed_for_repair", "unauthorized", "redirect_loop", "redirect_elsewhere", "renamed", "crumb_limited", "cookie_reset", "no_result",
         "no_timestamps", "null_bars", "null_volume", "crossed", "hundredfold", "negative", "live_tick", "duplicate_bar",
         "split_not_restated", "no_trading_periods", "not_in_range", "bad_split", "oversized", "beyond_range",
     })  # fmt: skip
@@ -97,13 +97,17 @@ class YahooServer(StandIn):
     def _chart(self, request: Request, ticker: str) -> Answer:
         is_prices = "period1" in request.query
         fault = self._fault(ticker) if is_prices and request.query["interval"] == "1h" else None
+        if ticker == "LOOP":
+            return Answer(302, b"", {"location": f"{CHART}LOOP"})
         if fault and (answer := _spoilt(fault)):
             return answer
         listing = self.listings.get(ticker)
         if listing is None:
             return Answer.json(trouble("Not Found", "No data found, symbol may be delisted"), 404)
         if not is_prices:
-            return Answer.json({"chart": {"result": [{"meta": _meta(listing, ticker), "indicators": {"quote": [{}]}}], "error": None}})
+            return Answer.json(
+                {"chart": {"result": [{"meta": _meta(listing, ticker), "indicators": {"quote": [{}]}}], "error": None}}
+            )
         since, until = (datetime.fromtimestamp(int(request.query[k]), UTC) for k in ("period1", "period2"))
         result = _result(listing, ticker, since, until, request.query["interval"], fault)
         return _damaged(Answer.json({"chart": {"result": [result], "error": None}}), fault)
@@ -123,7 +127,9 @@ def _result(
     meta = _meta(listing, ticker)
     days = [(a, b) for a, b in listing.sessions if b > since and a < until]
     if interval == "1h" and not (fault and fault.name == "no_trading_periods"):
-        meta["tradingPeriods"] = [[{"timezone": "EST", "start": _s(a), "end": _s(b), "gmtoffset": -18000}] for a, b in days]
+        meta["tradingPeriods"] = [
+            [{"timezone": "EST", "start": _s(a), "end": _s(b), "gmtoffset": -18000}] for a, b in days
+        ]
     held = [bar for bar in listing.bars if since <= bar.start < until]
     if interval == "1d":
         held = [bar for a, _ in days for bar in listing.bars if bar.start == a and since <= a]
@@ -131,11 +137,15 @@ def _result(
     rows = [_restated(bar, {} if frozen else listing.splits) for bar in held]
     if fault:
         _bent(rows, fault)
+        if fault.name == "renamed":
+            meta["symbol"] = fault.options["to"]
     result: dict[str, Any] = {"meta": meta, "indicators": {"quote": [{}]}}
     if not rows or (fault and fault.name == "no_timestamps"):
         return result
     result["timestamp"] = [row["t"] for row in rows]
-    result["indicators"] = {"quote": [{k: [row[k] for row in rows] for k in ("open", "high", "low", "close", "volume")}]}
+    result["indicators"] = {
+        "quote": [{k: [row[k] for row in rows] for k in ("open", "high", "low", "close", "volume")}]
+    }
     events = _events(listing, since, until)
     if fault and fault.name == "bad_split":
         events["splits"] = {"1": {"date": rows[0]["t"], "numerator": 7, "denominator": 0, "splitRatio": "7:0"}}
@@ -188,9 +198,13 @@ def _spoilt(fault: Fault) -> Answer | None:
         case "closed_for_repair":
             return Answer(200, b"Will be right back", {"content-type": "text/html"})
         case "unauthorized":
-            return Answer.json({"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}, 401)
+            return Answer.json(
+                {"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}, 401
+            )
         case "redirect_loop":
-            return Answer(302, b"", {"location": f"{CHART}LOOP?period1=1&period2=2&interval=1h"})
+            return Answer(302, b"", {"location": f"{CHART}LOOP"})
+        case "redirect_elsewhere":
+            return Answer(302, b"", {"location": "/somewhere/else"})
         case "reset":
             return Answer(reset=True)
         case "slow":
@@ -201,7 +215,13 @@ def _spoilt(fault: Fault) -> Answer | None:
         case "not_in_range":
             return Answer.json(trouble("Bad Request", "Data doesn't exist for startDate = 1, endDate = 2"), 400)
         case "beyond_range":
-            return Answer.json(trouble("Unprocessable Entity", "1h data not available. The requested range must be within the last 730 days."), 422)
+            return Answer.json(
+                trouble(
+                    "Unprocessable Entity",
+                    "1h data not available. The requested range must be within the last 730 days.",
+                ),
+                422,
+            )
         case "oversized":
             return Answer(200, b"", declared_length=2**31)
     return None

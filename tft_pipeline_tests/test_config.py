@@ -1,0 +1,131 @@
+"""Settings: precedence, the worlds they name, and errors that say which setting, what, and what to do."""
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from tft_pipeline import config
+from tft_pipeline.config import Settings
+from tft_pipeline.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in config.os.environ if name.startswith("TFT_") and name != "TFT_REQUIRE_SHARED"]:
+        monkeypatch.delenv(name)
+
+
+def test_the_environment_beats_what_was_remembered_and_an_argument_beats_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.load(home=tmp_path, training={"max_epochs": 3}, calendar="24/7").remember()
+    assert config.load(home=tmp_path).training.max_epochs == 3
+    monkeypatch.setenv("TFT_TRAINING_MAX_EPOCHS", "5")
+    assert config.load(home=tmp_path).training.max_epochs == 5
+    loaded = config.load(home=tmp_path, training={"max_epochs": 8})
+    assert loaded.training.max_epochs == 8
+    assert loaded.calendar == "24/7"
+
+
+def test_lists_in_the_environment_are_separated_by_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFT_TICKERS", "AAPL, BAC,,SPY")
+    monkeypatch.setenv("TFT_REDDIT_SUBREDDITS", "stocks")
+    loaded = config.load(home=tmp_path)
+    assert loaded.tickers == ("AAPL", "BAC", "SPY")
+    assert loaded.reddit.subreddits == ("stocks",)
+
+
+def test_home_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFT_HOME", str(tmp_path / "state"))
+    assert config.load().home == tmp_path / "state"
+
+
+def test_a_world_is_found_again_after_another_was_looked_at(tmp_path: Path) -> None:
+    simulated = config.load(home=tmp_path).changed(start=date(2026, 1, 5))
+    simulated.remember()
+    files = config.load(home=tmp_path, market="files:/data/us5", posts="none")
+    assert files.start is None
+    files.changed(start=date(2013, 7, 1), end=date(2016, 3, 31)).remember()
+    assert config.load(home=tmp_path).market == "files:/data/us5"
+    assert config.load(home=tmp_path).end == date(2016, 3, 31)
+    again = config.load(home=tmp_path, market="simulated", posts="simulated")
+    assert again.start == date(2026, 1, 5)
+    assert again.end is None
+
+
+def test_worlds_are_named_apart(tmp_path: Path) -> None:
+    plain = config.load(home=tmp_path)
+    assert plain.world == "simulated"
+    assert plain.changed(seed=8).world != "simulated"
+    files = plain.changed(market="files:/data/My Folder!", posts="none")
+    assert files.world.startswith("files_my_folder_")
+    assert files.world != plain.changed(market="files:/other/My Folder!", posts="none").world
+    assert plain.changed(market="yahoo", posts="reddit").world == "live"
+
+
+def test_no_secret_is_remembered_or_printed(tmp_path: Path) -> None:
+    secret = config.load(home=tmp_path, postgres_dsn="postgresql://u:hunter2@h/db", reddit={"client_secret": "hunter3"})
+    secret.remember()
+    assert "hunter" not in secret.settings_file.read_text()
+    assert "hunter" not in repr(secret)
+    assert json.loads(secret.settings_file.read_text())["chosen"] == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"market": "nasdaq"},
+            "setting TFT_MARKET: 'nasdaq' is no source; use simulated, files:FOLDER, yahoo (bars), reddit or none (posts)",
+        ),
+        ({"market": "reddit", "posts": "none"}, "market='reddit' gives no bars"),
+        ({"market": "yahoo", "posts": "yahoo"}, "posts='yahoo' gives no posts"),
+        ({"market": "yahoo"}, "would mix simulated and real data"),
+        (
+            {"training": {"max_epochs": 0}},
+            "setting TFT_TRAINING_MAX_EPOCHS: Input should be greater than or equal to 1 (got 0)",
+        ),
+        ({"start": "2026-02-01", "end": "2026-01-01"}, "start 2026-02-01 is after end 2026-01-01"),
+        ({"colour": "red"}, "setting TFT_COLOUR"),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_remedy(tmp_path: Path, values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(home=tmp_path, **values)
+    assert message in str(caught.value)
+
+
+def test_a_damaged_settings_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"settings\.json is not JSON .* mend or delete it"):
+        config.load(home=tmp_path)
+
+
+def test_children_get_the_home_and_the_running_database(tmp_path: Path) -> None:
+    settings: Settings = config.load(home=tmp_path)
+    environment = settings.child_environment("postgresql://x")
+    assert environment["TFT_HOME"] == str(tmp_path)
+    assert environment["TFT_POSTGRES_DSN"] == "postgresql://x"
+    assert environment["DAGSTER_HOME"] == str(tmp_path / "dagster")
+    assert "DAGSTER_EVENT_BATCH_SIZE" not in environment
+
+
+def test_bulk_runs_batch_dagsters_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TFT_HOME", "TFT_POSTGRES_DSN", "DAGSTER_HOME", "DAGSTER_DISABLE_TELEMETRY", "DAGSTER_EVENT_BATCH_SIZE",
+                 "DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"):  # fmt: skip
+        monkeypatch.setenv(name, "before")
+    config.load(home=tmp_path, postgres_dsn="postgresql://x").export("postgresql://y", bulk=True)
+    assert config.os.environ["DAGSTER_EVENT_BATCH_SIZE"] == "500"
+    assert config.os.environ["TFT_POSTGRES_DSN"] == "postgresql://y"
+
+
+def test_files_that_ship_with_the_package_are_found() -> None:
+    assert config.bundled("dagster.yaml").read_text().startswith("# Dagster's own storage")
+    with pytest.raises(ConfigError, match=r"nothing\.yaml lies neither in"):
+        config.bundled("nothing.yaml")
+
+
+def test_without_a_start_history_is_as_long_as_yahoo_keeps_it() -> None:
+    assert config.default_start() == config.today() - timedelta(days=729)
