@@ -6,7 +6,7 @@ from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.orchestration import assets
 from tft_pipeline.orchestration.jobs import JOBS
-from tft_pipeline.orchestration.partitions import days, partitioned
+from tft_pipeline.orchestration.partitions import TRAINING_DAYS, days, partitioned
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.orchestration.schedules import hourly_refresh
 from tft_pipeline.orchestration.sensors import drift_sensor
@@ -16,7 +16,10 @@ from tft_pipeline.orchestration.settling import settle
 def build(settings: Settings, pipeline: Pipeline | None = None) -> dg.Definitions:
     """Definitions for these settings. pipeline: given by whoever runs jobs in this very process."""
     return dg.Definitions(
-        assets=partitioned(assets.ALL, days(settings)),
+        assets=[
+            *partitioned([*assets.HISTORY, *assets.OUTCOME], days(settings)),
+            *partitioned(assets.TRAINING, TRAINING_DAYS),
+        ],
         jobs=JOBS,
         schedules=[hourly_refresh],
         sensors=[drift_sensor],

@@ -7,8 +7,9 @@ from typing import Any
 
 from tft_pipeline import config
 from tft_pipeline.config import Settings
-from tft_pipeline.contracts import DECISIONS, EQUITY, POSITIONS, SCORES, TRADES
-from tft_pipeline.errors import PipelineError
+from tft_pipeline.contracts import BARS, DECISIONS, EQUITY, POSITIONS, SCORES, TRADES
+from tft_pipeline.errors import ConfigError
+from tft_pipeline.features.matrix import WARMUP_DAYS
 from tft_pipeline.forecasts.baselines import BASELINE_ID
 from tft_pipeline.forecasts.scores import summary as score_summary
 from tft_pipeline.orchestration import launch
@@ -17,39 +18,43 @@ from tft_pipeline.orchestration.memory import MemoryWatch
 from tft_pipeline.orchestration.resources import Pipeline, Progress, no_progress
 from tft_pipeline.orchestration.settling import settle
 from tft_pipeline.portfolio.summary import summary as portfolio_summary
-from tft_pipeline.storage.ledger import row_counts, rows_written_by
+from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.ledger import reaches_to, row_counts, rows_written_by
 from tft_pipeline.storage.opening import open_database
 from tft_pipeline.storage.read import read
 
+SHORTEST_DAYS = 90
 TRAINED_ON_SHARE = 0.7  # of the history; what is left is forecast by a model that has not seen it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The days of a demo: history from first to last, a model as of trained, and its outcome on every day after."""
+    """The days of a demo: first to last, and the day whose end the model knows."""
 
     first: date
     trained: date
     last: date
 
-    @property
-    def until(self) -> datetime:
-        """The end of the last day, or now where that is earlier."""
-        return min(config.day_start(self.last + timedelta(days=1)), datetime.now(UTC))
-
     @classmethod
     def of(cls, settings: Settings) -> "Plan":
+        """Raises ConfigError where history is too short for features, training and a test."""
         if settings.start is None:
-            raise PipelineError("the demo needs to know where history begins; set TFT_START or --from.")
-        # A simulated market lives on; its demo keeps to the days that were history when it was first opened, to give the same twice.
-        lived = settings.start + timedelta(days=settings.simulation.days - 1)
-        last = settings.end or (lived if settings.simulated else config.today())
+            raise ConfigError("the demo needs to know where history begins; set TFT_START.")
+        # A simulated market lives on; its demo keeps to the days up to the one it was first opened on, to give the same twice.
+        opened = settings.start + timedelta(days=settings.simulation.days)
+        last = settings.end or (opened if settings.simulated else config.today())
         days = (last - settings.start).days
-        if days < 90:
-            raise PipelineError(
-                f"{settings.start} to {last} are {days} days; a demo needs 90: features alone look back about 45."
+        if days < SHORTEST_DAYS:
+            raise ConfigError(
+                f"{settings.start} to {last} are {days} days; a demo needs {SHORTEST_DAYS}: features alone look back {WARMUP_DAYS}. "
+                "Choose a longer history."
             )
         return cls(settings.start, settings.start + timedelta(days=int(days * TRAINED_ON_SHARE)), last)
+
+    def until(self, database: Database) -> datetime:
+        """The moment the world is shown up to: what the last day's slice has reached already, so that a repeat sees the same; else now."""
+        reached = reaches_to(database, BARS, self.last)
+        return reached or min(config.day_start(self.last + timedelta(days=1)), datetime.now(UTC))
 
 
 def demo(settings: Settings, *, again: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
@@ -58,13 +63,13 @@ def demo(settings: Settings, *, again: bool = False, progress: Progress = no_pro
     settings = settle(settings)
     plan = Plan.of(settings)
     with MemoryWatch() as memory, open_database(settings) as database:
-        pipeline = Pipeline(settings, database=database, until=plan.until, progress=progress)
+        pipeline = Pipeline(settings, database=database, until=plan.until(database), progress=progress)
         definitions = build(settings, pipeline)
         with launch.recorded_in(settings, database.dsn) as instance:
             runs = [launch.run(definitions, "history", instance, plan.first, plan.last)]
             chosen = {"ops": {"tft_model": {"config": {"again": again}}}}
             runs.append(launch.run(definitions, "retrain", instance, plan.trained, plan.trained, run_config=chosen))
-            runs.append(launch.run(definitions, "outcome", instance, plan.trained + timedelta(days=1), plan.last))
+            runs.append(launch.run(definitions, "outcome", instance, plan.first, plan.last))
         report = report_of(pipeline, plan)
         report["rows_written"] = rows_written_by(database, runs)
     report["seconds"] = {**pipeline.seconds, "total": round(time.perf_counter() - started, 3)}

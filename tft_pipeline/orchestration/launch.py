@@ -12,6 +12,7 @@ import dagster as dg
 from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import PipelineError
+from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
 
 
@@ -44,6 +45,8 @@ def run(
     """Run the job over the days first to last in one run; its run id. Raises PipelineError with the failed asset's own words."""
     resolved = definitions.resolve_job_def(job)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if isinstance(resolved.partitions_def, dg.DynamicPartitionsDefinition):
+        instance.add_dynamic_partitions(TRAINING_DAYS.name or "", [first.isoformat()])
     if first == last:
         outcome = resolved.execute_in_process(
             instance=instance,

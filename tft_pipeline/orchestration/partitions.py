@@ -8,6 +8,7 @@ import dagster as dg
 
 from tft_pipeline import config
 from tft_pipeline.config import Settings
+from tft_pipeline.errors import ConfigError
 
 
 def days(settings: Settings) -> dg.DailyPartitionsDefinition:
@@ -19,8 +20,13 @@ def days(settings: Settings) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_date=after.isoformat(), timezone="UTC")
 
 
+# A model is trained when somebody or the drift sensor asks, not every day: its partitions are the days it was trained for,
+# named 2026-01-09 (docs/decisions/0006).
+TRAINING_DAYS = dg.DynamicPartitionsDefinition(name="training_days")
+
+
 def partitioned(
-    assets: Sequence[dg.AssetsDefinition], definition: dg.DailyPartitionsDefinition
+    assets: Sequence[dg.AssetsDefinition], definition: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
     """The assets over the days of this installation: modules declare what is computed, settings say for which days."""
     return [asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=definition)) for asset in assets]
@@ -44,7 +50,26 @@ class Window:
 
 
 def window_of(context: dg.AssetExecutionContext, now: datetime) -> Window:
-    """The window of the run's partition, or of its whole range in a single-run backfill."""
-    span = context.partition_time_window
-    start, end = span.start.astimezone(UTC), span.end.astimezone(UTC)
+    """The window of the run's partition, or of its whole range in a single-run backfill.
+
+    Raises ConfigError for a training day that is no day, or has not begun.
+    """
+    definition = context.assets_def.partitions_def
+    if isinstance(definition, dg.DynamicPartitionsDefinition):
+        start = config.day_start(_day(context.partition_key))
+        if start > now:
+            raise ConfigError(f"partition {context.partition_key!r} has not begun; train as of a day that is known.")
+        end = start + timedelta(days=1)
+    else:
+        span = context.partition_time_window
+        start, end = span.start.astimezone(UTC), span.end.astimezone(UTC)
     return Window(start=start, end=end, moment=min(end, max(now, start)))
+
+
+def _day(key: str) -> date:
+    try:
+        return date.fromisoformat(key)
+    except ValueError:
+        raise ConfigError(
+            f"partition {key!r} is no day; name it after the day whose end the model may know: 2026-01-09."
+        ) from None

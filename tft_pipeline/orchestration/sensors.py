@@ -7,6 +7,7 @@ import dagster as dg
 from tft_pipeline.contracts import DRIFT
 from tft_pipeline.monitoring.policy import retrain_request
 from tft_pipeline.orchestration.jobs import retrain
+from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.ledger import newest
 from tft_pipeline.storage.models import models_by
@@ -21,7 +22,7 @@ from tft_pipeline.storage.read import read
 )
 def drift_sensor(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
-) -> dg.RunRequest | dg.SkipReason:
+) -> dg.SensorResult | dg.SkipReason:
     day = newest(pipeline.database, DRIFT)
     if day is None:
         return dg.SkipReason("monitoring.drift is empty: the drift asset has not found a model and enough rows yet")
@@ -39,4 +40,6 @@ def drift_sensor(
         return dg.SkipReason(request.reason)
     yesterday = (now - timedelta(days=1)).date()
     target = min(yesterday, pipeline.settings.end or yesterday)
-    return dg.RunRequest(run_key=request.run_key, partition_key=target.isoformat(), tags={"tft/reason": request.reason})
+    day = target.isoformat()
+    wanted = dg.RunRequest(run_key=request.run_key, partition_key=day, tags={"tft/reason": request.reason})
+    return dg.SensorResult(run_requests=[wanted], dynamic_partitions_requests=[TRAINING_DAYS.build_add_request([day])])

@@ -20,8 +20,13 @@ class Patience:
     """Seconds that one call may spend waiting, whoever asks for them."""
 
     def __init__(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.left_seconds = seconds
+        self._whole_seconds = seconds
         self._sleep = sleep
+        self.renew()
+
+    def renew(self) -> None:
+        """Fill the account again, for the next call."""
+        self.left_seconds = self._whole_seconds
 
     def wait(self, seconds: float, why: str) -> None:
         """Sleep and write why. Raises OutOfPatienceError, without sleeping, where the account does not cover it."""

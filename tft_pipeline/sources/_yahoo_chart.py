@@ -100,7 +100,7 @@ def ohlcv(history: pd.DataFrame, chart: dict[str, Any], *, finished_by: datetime
     bars.insert(1, "bar_end", _ends(bars["bar_start"], sessions(chart)))
     bars = bars[bars["bar_end"] <= pd.Timestamp(finished_by)]
 
-    no_price = ~np.isfinite(bars[[*_PRICES.values()]]).all(axis="columns")
+    no_price = ~np.isfinite(bars[[*_PRICES.values()]].to_numpy()).all(axis=1)
     no_volume = bars["bar_start"].isin(_without_volume(chart)) & ~no_price
     ticks = (bars["bar_start"] != bars["bar_start"].dt.floor("min")) & ~no_price & ~no_volume
     notes = [
@@ -180,8 +180,8 @@ def _ends(starts: pd.Series, open_periods: list[tuple[pd.Timestamp, pd.Timestamp
 def _known_at(moments: pd.Series, delay: timedelta, now: datetime) -> pd.Series:
     """Nominally moment + delay; the time of reading where that is later and the moment is recent."""
     nominal = moments + delay
-    read_at = pd.Timestamp(now)
-    return nominal.mask((moments > read_at - LIVE) & (nominal < read_at), read_at).astype(UTC)
+    read_at = pd.Timestamp(now).as_unit("us")
+    return nominal.mask((moments > read_at - LIVE) & (nominal < read_at), read_at)
 
 
 def _without_volume(chart: dict[str, Any]) -> list[pd.Timestamp]:

@@ -45,11 +45,14 @@ class ChartSession(Session[Response]):
         super().__init__(impersonate="chrome", curl_options={CurlOpt.MAXFILESIZE_LARGE: MAX_ANSWER_BYTES})
         self.chart: dict[str, Any] | None = None
 
+    def forget(self) -> None:
+        self.chart = None
+
     def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Response:
         """Raises RateLimitedError, RefusedError or UnusableError for a chart answer without a chart."""
         response = super().request(method, url, *args, **kwargs)
         if CHART_PATH in urlsplit(url).path:
-            self.chart = None
+            self.forget()
             self.chart = _judged(response, urlsplit(url).path)
         return response
 

@@ -101,7 +101,7 @@ def read(folder: Path, layout: Layout) -> Files | None:
         raise SourceError(f"{folder}: cannot be listed ({error.strerror}). Give read permission on it.") from None
     if not paths:
         return None
-    tables = [_typed(_opened(path), path, layout) for path in paths]
+    tables = [_opened(path, layout) for path in paths]
     return Files(layout, pa.concat_tables(tables).combine_chunks(), paths, tuple(table.num_rows for table in tables))
 
 
@@ -136,15 +136,14 @@ def named(table: pa.Table, layout: Layout, row: int) -> str:
 
 
 def shown(table: pa.Table, column: str, row: int) -> Any:
-    """A value for a message: times as text (Python's datetime ends at 9999), strange bytes escaped."""
+    """A value for a message: times as text, with +00:00 where they have a zone; strange bytes escaped."""
     value = table[column][row]
-    if pa.types.is_timestamp(value.type):
-        return (
-            "no time"
-            if not value.is_valid
-            else value.cast(pa.string()).as_py().removesuffix("Z") + "+00:00" * bool(value.type.tz)
-        )
-    return value.as_py()
+    if value.is_valid and pa.types.is_timestamp(value.type) and value.type.tz:
+        return value.cast(pa.timestamp(value.type.unit, "UTC")).cast(pa.string()).as_py().replace("Z", "+00:00")
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return repr(value.cast(pa.large_binary()).as_py())
 
 
 def _by_key(table: pa.Table, columns: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -152,19 +151,17 @@ def _by_key(table: pa.Table, columns: tuple[str, ...]) -> tuple[npt.NDArray[np.i
     key = np.empty((len(columns), table.num_rows), dtype=np.int64)
     for i, column in enumerate(columns):
         values = table[column].combine_chunks()
-        codes = (
-            values.dictionary_encode().indices if not pa.types.is_timestamp(values.type) else values.cast(pa.int64())
-        )
-        key[i] = codes.to_numpy(zero_copy_only=False)
+        timed = pa.types.is_timestamp(values.type)
+        key[i] = values.cast(pa.int64()) if timed else values.dictionary_encode().indices
     return np.lexsort(key[::-1]), key
 
 
-def _opened(path: Path) -> pa.Table:
+def _opened(path: Path, layout: Layout) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
-            return file.read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where its writer left checksums
+            return _typed(file.read(), path, layout)
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a damaged name is not even UTF-8
+        reason = str(error).partition("\n")[0][:200]
         raise SourceError(
             f"{path}: cannot be read as Parquet ({reason}). Write it again, or take it out of the folder."
         ) from None
@@ -194,7 +191,7 @@ def _typed(table: pa.Table, path: Path, layout: Layout) -> pa.Table:
             lambda: f"row 0 ({named(named_rows, layout, 0)})" if len(named_rows) else "no rows",
         )
         table = table.set_column(table.column_names.index(name), name, cast)
-    return table.select(wanted)
+    return table.select(wanted).replace_schema_metadata(None)  # pandas' own notes would win over these dtypes
 
 
 def _refuse_null(column: pa.ChunkedArray, table: pa.Table, path: Path, layout: Layout, name: str) -> None:
@@ -217,7 +214,7 @@ def _cast(column: pa.ChunkedArray, kind: str, path: Path, name: str, first: Call
         if dtype.tz is None:
             raise SourceError(
                 f"{path}: column {name!r} has no time zone ({dtype}); {first()}. "
-                "Nobody can tell which hour is meant: write UTC (pandas: .dt.tz_localize(its zone).dt.tz_convert('UTC'))."
+                "Nobody can tell which hour it means: write UTC (pandas: .dt.tz_localize(zone).dt.tz_convert('UTC'))."
             )
         # The zone is a label; the instants are UTC. Parts of a microsecond are cut off.
         return _or_refuse(lambda: column.cast(MICROSECONDS, safe=dtype.unit != "ns"), path, name)
@@ -226,7 +223,14 @@ def _cast(column: pa.ChunkedArray, kind: str, path: Path, name: str, first: Call
     text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
     number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
     if kind == "text" and (text or (name == "id" and pa.types.is_integer(dtype)) or pa.types.is_null(dtype)):
-        return _clean(column.cast(pa.large_string()))
+        clean = _valid(column.cast(pa.large_string()))
+        return clean if name in ("ticker", "kind") else pc.replace_substring(clean, "\0", "")  # PostgreSQL takes no NUL
+    if kind == "count" and pa.types.is_floating(dtype):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, dtype), column)
+        broken = np.flatnonzero(np.asarray(pc.fill_null(pc.not_equal(pc.floor(column), column), False)))
+        if len(broken):
+            row = int(broken[0])
+            raise SourceError(f"{path}: row {row}: {name} {column[row]} is not a whole number. Round it there.")
     if kind != "text" and (number or pa.types.is_null(dtype)):
         return _or_refuse(
             lambda: column.cast(pa.float64() if kind == "number" else pa.int64(), safe=kind != "number"), path, name
@@ -244,13 +248,13 @@ def _or_refuse(cast: Callable[[], pa.ChunkedArray], path: Path, name: str) -> pa
         ) from None
 
 
-def _clean(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text that PostgreSQL takes: no NUL, and U+FFFD for what is not UTF-8, lone surrogates among them."""
+def _valid(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text with U+FFFD for what is not UTF-8, lone surrogates among them."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
-        column = pa.chunked_array([_repaired(chunk) for chunk in column.chunks], pa.large_string())
-    return pc.replace_substring(column, "\0", "")
+        return pa.chunked_array([_repaired(chunk) for chunk in column.chunks], pa.large_string())
+    return column
 
 
 def _repaired(texts: pa.Array) -> pa.Array:

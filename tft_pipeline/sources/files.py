@@ -41,20 +41,20 @@ class FileBars:
         files = file_tables.read(self.folder, file_tables.BARS)
         if files is None:
             raise SourceError(
-                f"{self.folder}: holds no bars*.parquet. Put one there with the columns {list(file_tables.BARS.columns)}, "
-                "or name another folder."
+                f"{self.folder}: holds no bars*.parquet. Put one there with the columns "
+                f"{list(file_tables.BARS.columns)}, or name another folder."
             )
+        if not files.table.num_rows:
+            raise SourceError(f"{files.paths[0]}: holds no rows. Put bars there, or name another folder.")
         file_tables.check_tickers(files)
         length_us = _check_times(files)
         file_tables.check_unique(files, ("ticker", "bar_start"), "Keep one row for each bar.")
-        if not files.table.num_rows:
-            raise SourceError(f"{files.paths[0]}: holds no rows. Put bars there, or name another folder.")
         bars = files.table.sort_by([("ticker", "ascending"), ("bar_start", "ascending")]).to_pandas()
+        self._tickers = tuple(dict.fromkeys(bars["ticker"]))
         self.note: str | None = None
         if np.all(length_us < _HOUR_US):
             bars, self.note = _by_the_hour(bars)
         self._bars = _completed(bars, self.name, known_at="bar_end")
-        self._tickers = tuple(dict.fromkeys(bars["ticker"]))
         self._actions = self._checked_actions()
 
     def universe(self) -> tuple[str, ...]:
@@ -128,8 +128,8 @@ class FilePosts:
         files = file_tables.read(self.folder, file_tables.POSTS)
         if files is None:
             raise SourceError(
-                f"{self.folder}: holds no posts*.parquet. Put one there with the columns {list(file_tables.POSTS.columns)}, "
-                "or set posts=none."
+                f"{self.folder}: holds no posts*.parquet. Put one there with the columns "
+                f"{list(file_tables.POSTS.columns)}, or set posts=none."
             )
         for column in ("id", "channel"):
             files.refuse(

@@ -1,9 +1,9 @@
 """A seeded market that never was: bars, corporate actions, and posts whose mood leads returns by a planted strength.
 
 Everything follows from the settings: seed, tickers, days, signal strength, calendar, and the epoch, which is
-`settings.start`. The same settings give the same rows whatever span is asked and whenever it is asked; time going on adds
-rows and changes none. What belongs here: the world as sources see it. How it is made lies in simulated_prices.py and
-simulated_posts.py.
+`settings.start`. The same settings give the same rows whatever span is asked and whenever it is asked; time going on
+adds rows and changes none. What belongs here: the world as sources see it. How it is made lies in simulated_prices.py
+and simulated_posts.py.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ _AHEAD = timedelta(days=14)  # longer than any market ever stays closed: the nig
 class Truth:
     """What was planted, up to the moment of asking.
 
-    bars: ticker, bar_start, bar_end, mood (-1…1, from the bar's start to the next bar's), volatility (sd of the bar's log
-    return against the bar before), regime, expected_return (of that same log return, given the mood of the bar before).
-    So the return of bar t+1 over its volatility correlates with the mood of bar t by signal_strength. Missing bars are
+    bars: ticker, bar_start, bar_end, mood (-1…1, from the bar's start to the next bar's), volatility (sd of the bar's
+    log return against the bar before), regime, expected_return (of that same log return, given the mood of the bar
+    before). So the return of bar t+1 over its volatility correlates with the mood of bar t by signal_strength. Missing bars are
     rows here as well. splits: ticker, effective_at, value (new shares per old). missing: ticker, bar_start of the bars
     that nobody receives.
     """
@@ -148,7 +148,7 @@ class SimulatedMarket:
         found = [index[ticker] for ticker in sorted(set(tickers)) if ticker in index]
         if problems and not found:
             raise SourceError(
-                f"simulated market: none of the tickers asked for exists ({', '.join(sorted(problems)[:5])}); {offered}. "
+                f"simulated market: none of the tickers asked for ({', '.join(sorted(problems)[:5])}) exists; {offered}. "
                 "Set TFT_TICKERS to some of these, leave it empty for all, or raise TFT_SIMULATION_TICKERS."
             )
         return found, problems

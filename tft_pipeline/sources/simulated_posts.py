@@ -1,8 +1,8 @@
 """Posts of the simulated crowd: how many, when, and in which mood they speak.
 
 A bar's mood holds from its start to the next bar's start, nights and weekends included, and it leads the next bar's
-return (simulated_prices.py). The louder the mood or the wilder the market, the more is said; what is said shows the mood
-with noise.
+return (simulated_prices.py). The louder the mood or the wilder the market, the more is said; what is said shows the
+mood with noise.
 What does not belong here: the sentences.
 """
 

@@ -238,8 +238,8 @@ def _as_traded(
 ) -> tuple[Floats, tuple[Dividend, ...]]:
     """(n_tickers, n_bars) price as traded over total-return price, and the dividends, which depend on it.
 
-    A dividend D leaves the price at (close before − D) × e^return, so that ln(close / (close before − D)) is the planted
-    return.
+    A dividend D leaves the price at (close before − D) × e^return, so that ln(close / (close before − D)) is the
+    planted return.
     """
     factor = np.ones_like(total_return_usd)
     for split in splits:

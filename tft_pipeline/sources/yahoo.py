@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from curl_cffi.requests.exceptions import RequestException
 from yfinance.data import YfData
 from yfinance.exceptions import YFException
 
-from tft_pipeline import contracts
 from tft_pipeline.config import Settings
+from tft_pipeline.contracts import ACTIONS, BARS, TICKER_PATTERN, Table
 from tft_pipeline.errors import SourceError
 from tft_pipeline.sources import _yahoo_chart as charts
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
@@ -41,16 +41,23 @@ REACH = timedelta(days=730)  # hourly bars; Yahoo answers 422 beyond it
 MARGIN = timedelta(minutes=10)  # the reach moves on while we ask
 ATTEMPTS = 3  # of one request, when the answer is unusable
 SPLITS_STAY_KNOWN = timedelta(hours=1)
+STAYS_FRESH = timedelta(minutes=10)  # what one kind of question brought along for the other
+CHECK_SYMBOL = (
+    "Check the symbol at finance.yahoo.com (share classes take a hyphen: BRK-B) or take it out of TFT_TICKERS."
+)
 
 _YFINANCE = threading.Lock()  # its data object, its cache and its configuration exist once a process
 _CACHES: list[Path] = []  # at most one
 
 
-@dataclass
-class _Ticker:
-    bars: pd.DataFrame = field(default_factory=contracts.BARS.empty)
-    actions: pd.DataFrame = field(default_factory=contracts.ACTIONS.empty)
-    notes: list[str] = field(default_factory=list)
+@dataclass(frozen=True)
+class _Read:
+    """What one ticker's fetch gave: frames by kind (bars, actions), and a sentence where something is amiss."""
+
+    at: datetime
+    frames: dict[str, pd.DataFrame]
+    problem: str
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class YahooBars:
         self._sleep = sleep
         self._patience_seconds = patience_seconds
         self._timeout_seconds = timeout_seconds
-        self._brought: dict[tuple[str, Span], tuple[pd.DataFrame, str | None]] = {}
+        self._brought: dict[str, dict[tuple[str, datetime, int], _Read]] = {"bars": {}, "actions": {}}
         self._splits_since: dict[str, tuple[datetime, datetime, list[charts.Action], set[pd.Timestamp]]] = {}
         _private_cache(cache_dir or settings.home / "cache")
 
@@ -103,67 +110,83 @@ class YahooBars:
 
     def bars(self, tickers: Sequence[str], span: Span) -> Fetched:
         """contracts.BARS, prices as traded. Raises SourceError when nothing at all can be had."""
-        found, problems = self._fetch(tickers, span)
-        self._brought = _by_ticker(tickers, span, found, problems)
-        return Fetched(_stacked([read.bars for read in found.values()], contracts.BARS), problems)
+        return self._one_kind("bars", BARS, tickers, span)
 
     def actions(self, tickers: Sequence[str], span: Span) -> Fetched:
-        """contracts.ACTIONS. What the last `bars` of the same span brought along is handed out, once, without asking again."""
-        brought = {
-            ticker: self._brought.pop((ticker, span)) for ticker in set(tickers) if (ticker, span) in self._brought
-        }
-        missing = [ticker for ticker in tickers if ticker not in brought]
-        if missing:
-            found, problems = self._fetch(missing, span)
-            brought |= {key[0]: value for key, value in _by_ticker(missing, span, found, problems).items()}
-        said = {ticker: problem for ticker, (_, problem) in brought.items() if problem}
-        return Fetched(_stacked([frame for frame, _ in brought.values()], contracts.ACTIONS), said)
+        """contracts.ACTIONS. Raises SourceError when nothing at all can be had.
+
+        One answer of Yahoo holds bars and actions: what `bars` or `actions` brought along of the other is handed out once, without asking again.
+        """
+        return self._one_kind("actions", ACTIONS, tickers, span)
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _fetch(self, tickers: Sequence[str], span: Span) -> tuple[dict[str, _Ticker], dict[str, str]]:
-        now = self._now()
+    def _one_kind(self, kind: str, table: Table, tickers: Sequence[str], span: Span) -> Fetched:
+        wanted = list(dict.fromkeys(tickers))
+        if not wanted or span.start >= span.end:
+            return Fetched(table.empty(), {})
+        now, quarter = self._now(), int(span.end.timestamp()) // 900  # a bar is finished at a quarter of an hour
+        fresh = {k: read for k, read in self._brought[kind].items() if now - read.at <= STAYS_FRESH}
+        read = {ticker: fresh[key] for ticker in wanted if (key := (ticker, span.start, quarter)) in fresh}
+        if missing := [ticker for ticker in wanted if ticker not in read]:
+            asked = self._fetch(missing, span, now)
+            read |= asked
+            for other in self._brought:
+                self._brought[other] = {(ticker, span.start, quarter): found for ticker, found in asked.items()}
+        self._brought[kind] = {}
+        problems = {ticker: sentence for ticker in wanted if (sentence := read[ticker].problem)}
+        if all(one.failed for one in read.values()):
+            first = wanted[0]
+            raise SourceError(f"yahoo: none of {len(wanted)} ticker(s) could be read; {first}: {problems[first]}")
+        frames = [frame for one in read.values() if not (frame := one.frames[kind]).empty]
+        if not frames:
+            return Fetched(table.empty(), problems)
+        stacked = pd.concat(frames, ignore_index=True)
+        inside = (stacked[table.time] >= pd.Timestamp(span.start)) & (stacked[table.time] < pd.Timestamp(span.end))
+        return Fetched(stacked[inside].sort_values(list(table.key), ignore_index=True), problems)
+
+    def _fetch(self, tickers: Sequence[str], span: Span, now: datetime) -> dict[str, _Read]:
+        """Each ticker once, in the order asked; a failure is that ticker's alone, save for a limit that outlasts our patience."""
         window, cut = _within_reach(span, now)
         patience = Patience(self._patience_seconds, self._sleep)
-        wanted = list(dict.fromkeys(tickers))
-        found: dict[str, _Ticker] = {}
-        problems: dict[str, str] = {}
-        for position, ticker in enumerate(wanted):
-            if not re.fullmatch(contracts.TICKER_PATTERN, ticker):
-                problems[ticker] = f"{ticker!r} is no ticker; nothing was asked. Write it as in BRK-B or AAPL."
+        read: dict[str, _Read] = {}
+        for position, ticker in enumerate(tickers):
+            if not re.fullmatch(TICKER_PATTERN, ticker):
+                read[ticker] = _failed(
+                    now, f"{ticker!r} is no ticker; nothing was asked. Write it as in BRK-B or AAPL."
+                )
                 continue
             try:
-                found[ticker] = self._read(ticker, window, now, patience)
+                bars, actions, notes = self._read(ticker, window, now, patience)
+            except RefusedError as error:
+                read[ticker] = _failed(now, f"{error}. {CHECK_SYMBOL}")
             except (YahooTroubleError, charts.DamagedChartError) as error:
-                problems[ticker] = f"{error}. {_remedy(error)}"
+                read[ticker] = _failed(now, f"{error}. Run the slice again later.")
             except OutOfPatienceError as error:
                 # Every further question would meet the same closed door.
-                for left in wanted[position:]:
-                    problems[left] = f"not read: {error}. Run the slice again later."
-                break
+                return read | {
+                    left: _failed(now, f"not read: {error}. Run the slice again later.") for left in tickers[position:]
+                }
             else:
-                if sentences := [*([cut] if cut else []), *found[ticker].notes]:
-                    problems[ticker] = "; ".join(sentences) + "."
-        if wanted and not found:
-            first, why = next(iter(problems.items()))
-            raise SourceError(f"yahoo: none of {len(wanted)} ticker(s) could be read; {first}: {why}")
-        return found, problems
+                said = "; ".join([*([cut] if cut else []), *notes])
+                read[ticker] = _Read(now, {"bars": bars, "actions": actions}, f"{said}." if said else "")
+        return read
 
-    def _read(self, ticker: str, window: Span, now: datetime, patience: Patience) -> _Ticker:
-        """One ticker's bars and actions within the window, as traded."""
+    def _read(
+        self, ticker: str, window: Span, now: datetime, patience: Patience
+    ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+        """One ticker's bars and actions within the window, as traded, and what must be said about them."""
         chart = self._ask(ticker, window, "1h", patience)
-        read = _Ticker()
         if chart is None:
             self._demand_silence(window, now)
-            return read
-        answered = chart.raw.get("meta", {}).get("symbol")
-        if answered != ticker:
-            raise RefusedError(f"Yahoo answers with {answered!r} instead: renamed")
-        currency = chart.raw.get("meta", {}).get("currency")
-        if currency != "USD":
-            raise RefusedError(f"its prices are in {currency}, not in USD")
+            return BARS.empty(), ACTIONS.empty(), []
+        meta = chart.raw.get("meta", {})
+        if meta.get("symbol") != ticker:
+            raise RefusedError(f"Yahoo answers with {meta.get('symbol')!r} instead: renamed")
+        if meta.get("currency") != "USD":
+            raise RefusedError(f"its prices are in {meta.get('currency')}, not in USD")
 
-        bars, read.notes = charts.ohlcv(chart.history, chart.raw, finished_by=now - self.delay)
+        bars, notes = charts.ohlcv(chart.history, chart.raw, finished_by=now - self.delay)
         listed = charts.actions_of(chart.raw)
         here = [action for action in listed if action.kind == "split"]
         late = charts.not_restated(here, bars)
@@ -171,23 +194,23 @@ class YahooBars:
         if window.end < now - timedelta(hours=1):
             later, late_days = self._splits_after(ticker, window.end, now, patience)
             late |= late_days
-        splits = here + [
-            split for split in later if split.effective_at.date() not in {s.effective_at.date() for s in here}
-        ]
+        known_days = {split.effective_at.date() for split in here}
+        splits = here + [split for split in later if split.effective_at.date() not in known_days]
         if late:
             days = ", ".join(f"{moment:%Y-%m-%d}" for moment in sorted(late))
-            read.notes.append(f"Yahoo has not restated its prices for the split of {days} yet: taken as they stand")
+            notes.append(f"Yahoo has not restated its prices for the split of {days} yet: taken as they stand")
         splits = [split for split in splits if split.effective_at not in late]
 
         bars = bars[(bars["bar_start"] >= pd.Timestamp(window.start)) & (bars["bar_start"] < pd.Timestamp(window.end))]
-        if bars.empty and not read.notes:
+        if bars.empty and not notes:
             self._demand_silence(window, now)
-        read.bars = charts.bar_rows(
-            charts.as_traded(bars, splits), ticker, source=self.name, delay=self.delay, now=now
-        )  # fmt: skip
+        traded, held_at = charts.as_traded(bars, splits), self._now()  # later than `now` by what we had to wait
         inside = [action for action in listed if window.start <= action.effective_at < window.end]
-        read.actions = charts.action_rows(inside, ticker, splits, source=self.name, now=now)
-        return read
+        return (
+            charts.bar_rows(traded, ticker, source=self.name, delay=self.delay, now=held_at),
+            charts.action_rows(inside, ticker, splits, source=self.name, now=held_at),
+            notes,
+        )
 
     def _splits_after(
         self, ticker: str, moment: datetime, now: datetime, patience: Patience
@@ -198,7 +221,7 @@ class YahooBars:
             # A week more, so that a price from before a split is in sight.
             chart = self._ask(ticker, Span(moment - timedelta(days=7), now), "1d", patience)
             listed = [action for action in charts.actions_of(chart.raw) if action.kind == "split"] if chart else []
-            days, _ = charts.ohlcv(chart.history, chart.raw, finished_by=now) if chart else (contracts.BARS.empty(), [])
+            days, _ = charts.ohlcv(chart.history, chart.raw, finished_by=now) if chart else (BARS.empty(), [])
             known = (moment, now, listed, charts.not_restated(listed, days))
             self._splits_since[ticker] = known
         _, _, listed, late = known
@@ -224,7 +247,7 @@ class YahooBars:
         with _YFINANCE:
             yfinance.config.debug.hide_exceptions = False
             YfData.cache_get.cache_clear()  # it would answer a retry with the failure it kept
-            self._session.chart = None
+            self._session.forget()
             try:
                 history = yfinance.Ticker(ticker, session=self._session).history(
                     interval=interval, start=window.start, end=window.end, prepost=False, actions=True, auto_adjust=False,
@@ -284,26 +307,8 @@ def _within_reach(span: Span, now: datetime) -> tuple[Span, str]:
     return Span(span.start, end), ""
 
 
-def _remedy(error: Exception) -> str:
-    if isinstance(error, RefusedError):
-        return (
-            "Check the symbol at finance.yahoo.com (share classes take a hyphen: BRK-B) or take it out of TFT_TICKERS."
-        )
-    return "Run the slice again later."
-
-
-def _stacked(frames: list[pd.DataFrame], table: contracts.Table) -> pd.DataFrame:
-    kept = [frame for frame in frames if not frame.empty]
-    if not kept:
-        return table.empty()
-    return pd.concat(kept, ignore_index=True).sort_values(list(table.key), kind="stable", ignore_index=True)
-
-
-def _by_ticker(
-    tickers: Sequence[str], span: Span, found: dict[str, _Ticker], problems: dict[str, str]
-) -> dict[tuple[str, Span], tuple[pd.DataFrame, str | None]]:
-    nothing = _Ticker()
-    return {(ticker, span): (found.get(ticker, nothing).actions, problems.get(ticker)) for ticker in tickers}
+def _failed(at: datetime, problem: str) -> _Read:
+    return _Read(at, {"bars": BARS.empty(), "actions": ACTIONS.empty()}, problem, failed=True)
 
 
 def _private_cache(parent: Path) -> None:

@@ -1,6 +1,6 @@
 """Monthly partitions, in UTC, made ahead of the rows by one function under one lock."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from datetime import date
 
 import psycopg
@@ -13,15 +13,19 @@ from tft_pipeline.storage.database import Database
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('tft-pipeline partitions', 0))"
 
 
-def ensure(database: Database, names: Iterable[str], first: date, last: date) -> list[str]:
-    """Make sure that each `schema.table` of names has its partitions for the months from first to last, both included.
+def ensure(database: Database, names: Iterable[str], days: Iterable[date]) -> list[str]:
+    """Make sure that each `schema.table` of names has the partitions of the months in which days lie.
 
     Returns the partitions made now, sorted. Any number of processes may call it at once. A new partition is built beside its table
     and attached: `PARTITION OF` would lock out every reader, and fails when two try (42P07). There is no DEFAULT partition, for it
     would make new bounds fail (23514).
     """
+    months = sorted({day.replace(day=1) for day in days})
+    wanted = {_child(name, month): (name, month) for name in names for month in months}
+    if not wanted:
+        return []
     with database.connect() as connection:
-        return _ensure(connection, list(names), first, last)
+        return _ensure(connection, wanted)
 
 
 def of_table(table: Table) -> list[str]:
@@ -29,21 +33,12 @@ def of_table(table: Table) -> list[str]:
     return [table.name, f"{table.name}_revisions"] if table.mode == "raw" else [table.name]
 
 
-def months(first: date, last: date) -> Iterator[date]:
-    """First days of the months from first to last, both included."""
-    month = first.replace(day=1)
-    while month <= last:
-        yield month
-        month = following(month)
-
-
 def following(month: date) -> date:
     """First day of the next month."""
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
 
 
-def _ensure(connection: psycopg.Connection[TupleRow], names: list[str], first: date, last: date) -> list[str]:
-    wanted = {_child(name, month): (name, month) for name in names for month in months(first, last)}
+def _ensure(connection: psycopg.Connection[TupleRow], wanted: Mapping[str, tuple[str, date]]) -> list[str]:
     if not _missing(connection, wanted):
         return []
     connection.execute(_LOCK)
@@ -52,7 +47,6 @@ def _ensure(connection: psycopg.Connection[TupleRow], names: list[str], first: d
     for child in made:
         name, month = wanted[child]
         _attach(connection, name, child, keys[name], month)
-    connection.commit()
     return made
 
 

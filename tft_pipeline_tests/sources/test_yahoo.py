@@ -218,14 +218,21 @@ def test_a_dividend_leaves_prices_alone(connect: Connect, server: YahooServer) -
     assert connect().bars(["AAPL"], days(TUESDAY, WEDNESDAY)).frame["open"].unique().tolist() == [170.0]
 
 
-def test_actions_come_from_the_fetch_of_the_bars(connect: Connect, server: YahooServer) -> None:
+def test_bars_and_actions_come_of_one_fetch(connect: Connect, server: YahooServer) -> None:
     source = connect()
-    source.bars(["AAPL", "MSFT"], days(TUESDAY))
+    source.actions(["AAPL", "MSFT", "GONE"], days(TUESDAY))  # the order in which the graph asks
     asked = len(server.requests)
-    source.actions(["AAPL", "MSFT"], days(TUESDAY))
+    fetched = source.bars(["AAPL", "MSFT", "GONE"], days(TUESDAY))
+    assert (len(fetched.frame), list(fetched.problems)) == (14, ["GONE"])
     assert len(server.requests) == asked
-    source.actions(["AAPL"], days(TUESDAY))  # a second time they are read anew
+    source.bars(["AAPL"], days(TUESDAY))  # a second time they are read anew
     assert len(server.requests) > asked
+
+
+def test_another_span_is_another_fetch(connect: Connect) -> None:
+    source = connect()
+    source.actions(["AAPL"], days(TUESDAY))
+    assert source.bars(["AAPL"], days(WEDNESDAY)).frame["bar_start"].min() == utc("2024-03-06 14:30")
 
 
 def test_actions_alone_are_fetched(connect: Connect, server: YahooServer) -> None:
@@ -262,6 +269,18 @@ def test_a_bar_that_just_ended_was_known_when_it_was_read(connect: Connect) -> N
     assert bars["known_at"].tolist() == [utc("2024-03-05 16:52"), utc("2024-03-05 16:52")]  # ended 15:30 and 16:30
     later = connect(now=datetime(2024, 3, 5, 20, 50, tzinfo=UTC)).bars(["AAPL"], days(TUESDAY)).frame
     assert later["known_at"].iloc[0] == utc("2024-03-05 15:45")  # history has its nominal time
+
+
+def test_what_had_to_be_waited_for_was_known_after_the_wait(server: YahooServer, tmp_path: Path) -> None:
+    clock = [datetime(2024, 3, 5, 16, 52, tzinfo=UTC)]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += timedelta(seconds=seconds)
+
+    server.fault("rate_limited", times=1, retry_after=120)
+    source = YahooBars(Settings(home=tmp_path), session=LocalSession(server.url), now=lambda: clock[0], sleep=sleep)
+    bars = source.bars(["AAPL"], days(TUESDAY)).frame
+    assert (bars["known_at"] >= utc("2024-03-05 16:54")).all()
 
 
 def test_nothing_is_known_before_it_ended(connect: Connect) -> None:
@@ -435,6 +454,7 @@ def test_an_unknown_symbol_is_named_with_the_remedy(connect: Connect) -> None:
 
 def test_no_tickers_are_no_rows(connect: Connect, server: YahooServer) -> None:
     assert connect().bars([], days(TUESDAY)).frame.empty
+    assert connect().bars(["AAPL"], Span(AFTERWARDS, AFTERWARDS)).frame.empty
     assert server.requests == []
 
 
@@ -472,7 +492,7 @@ def test_a_span_beyond_the_reach_is_cut_and_says_so(connect: Connect, server: Ya
 
 
 def test_a_span_wholly_beyond_the_reach_is_refused_unasked(connect: Connect, server: YahooServer) -> None:
-    with pytest.raises(SourceError, match="reach back 730 days, to 2028-03-10.*TFT_MARKET=files"):
+    with pytest.raises(SourceError, match=r"reach back 730 days, to 2028-03-10.*TFT_MARKET=files"):
         connect(now=datetime(2030, 3, 10, tzinfo=UTC)).bars(["AAPL"], days(TUESDAY))
     assert server.requests == []
 

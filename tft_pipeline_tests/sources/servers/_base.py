@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     declared_length: int | None = None  # more than the body: the connection ends in the middle
     reset: bool = False
+    drip_seconds: float = 0.0  # between a few bytes and the next
 
     @classmethod
     def json(cls, value: Any, status: int = 200, **headers: str) -> Self:
@@ -69,7 +71,8 @@ class StandIn:
                 outer.requests.append(request)
                 self._send(outer.answer(request))
 
-            do_POST = do_GET
+            def do_POST(self) -> None:
+                self.do_GET()
 
             def _send(self, answer: Answer) -> None:
                 if answer.reset:
@@ -84,7 +87,10 @@ class StandIn:
                 if answer.declared_length:
                     self.close_connection = True
                 self.end_headers()
-                self.wfile.write(answer.body)
+                step = max(len(answer.body) // 20, 1) if answer.drip_seconds else max(len(answer.body), 1)
+                for start in range(0, len(answer.body), step):
+                    self.wfile.write(answer.body[start : start + step])
+                    time.sleep(answer.drip_seconds)
 
             def handle(self) -> None:
                 try:

@@ -109,7 +109,8 @@ class YahooServer(StandIn):
                 {"chart": {"result": [{"meta": _meta(listing, ticker), "indicators": {"quote": [{}]}}], "error": None}}
             )
         since, until = (datetime.fromtimestamp(int(request.query[k]), UTC) for k in ("period1", "period2"))
-        result = _result(listing, ticker, since, until, request.query["interval"], fault)
+        meta = _meta(listing, ticker)
+        result = _result(listing, meta, (since, until), request.query["interval"], fault)
         return _damaged(Answer.json({"chart": {"result": [result], "error": None}}), fault)
 
 
@@ -122,9 +123,9 @@ def _meta(listing: Listing, ticker: str) -> dict[str, Any]:
 
 
 def _result(
-    listing: Listing, ticker: str, since: datetime, until: datetime, interval: str, fault: Fault | None
+    listing: Listing, meta: dict[str, Any], window: tuple[datetime, datetime], interval: str, fault: Fault | None
 ) -> dict[str, Any]:
-    meta = _meta(listing, ticker)
+    since, until = window
     days = [(a, b) for a, b in listing.sessions if b > since and a < until]
     if interval == "1h" and not (fault and fault.name == "no_trading_periods"):
         meta["tradingPeriods"] = [

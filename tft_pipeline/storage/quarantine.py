@@ -1,0 +1,69 @@
+"""Rows that were refused, each with its reason: kept beside the slices they were meant for."""
+
+import json
+from collections.abc import Sequence
+from datetime import date
+
+import pandas as pd
+import psycopg
+from psycopg.rows import TupleRow
+
+from tft_pipeline.errors import ContractError
+from tft_pipeline.storage.database import Database
+
+COLUMNS = ["day", "ticker", "reason", "row"]
+
+
+def checked(refused: pd.DataFrame | None, names: Sequence[str], days: Sequence[date]) -> pd.DataFrame:
+    """refused with COLUMNS, days as dates. Raises ContractError: other columns, several tables, a day not written, no JSON."""
+    if refused is None or refused.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    if sorted(refused.columns) != sorted(COLUMNS):
+        raise ContractError(f"ops.quarantine: refused rows need the columns {COLUMNS}; the frame has {list(refused.columns)}.")
+    if len(names) != 1:
+        raise ContractError(f"ops.quarantine: refused rows belong to one table, but {list(names)} are written. Write them apart.")
+    kept = refused[COLUMNS].assign(day=[pd.Timestamp(day).date() for day in refused["day"]])
+    strays = sorted(set(kept["day"]) - set(days))
+    if strays:
+        raise ContractError(f"ops.quarantine: refused rows of {names[0]} lie on {strays[0]}, which is not written. Name that day, too.")
+    for row in kept["row"]:
+        try:
+            json.loads(row)
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"ops.quarantine: a refused row of {names[0]} is no JSON text ({error}): {str(row)[:80]!r}.") from None
+    return kept
+
+
+def add(connection: psycopg.Connection[TupleRow], name: str, refused: pd.DataFrame, run_id: str) -> int:
+    """Rows of refused that were not known before; all of them are kept."""
+    cursor = connection.execute(
+        """
+        INSERT INTO ops.quarantine (table_name, slice_day, fingerprint, ticker, reason, row, run_id)
+        SELECT %s, g.day, encode(sha256(convert_to(concat_ws(E'\\n', coalesce(g.ticker, ''), g.reason, g.row::jsonb), 'UTF8')), 'hex'),
+               g.ticker, g.reason, g.row::jsonb, %s
+        FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[]) AS g (day, ticker, reason, row)
+        ON CONFLICT DO NOTHING""",
+        (
+            name,
+            run_id,
+            refused["day"].tolist(),
+            [None if pd.isna(ticker) else str(ticker) for ticker in refused["ticker"]],
+            refused["reason"].tolist(),
+            refused["row"].tolist(),
+        ),
+    )
+    return cursor.rowcount
+
+
+def listed(database: Database, name: str | None = None, *, limit: int = 1000) -> pd.DataFrame:
+    """The newest refusals, of one `schema.table` or of all: table, day, ticker, reason, row (dict), run_id, seen_at (UTC)."""
+    columns = ["table", "day", "ticker", "reason", "row", "run_id", "seen_at"]
+    with database.connect() as connection:
+        rows = connection.execute(
+            """
+            SELECT table_name, slice_day, ticker, reason, row, run_id, seen_at FROM ops.quarantine
+            WHERE %(name)s::text IS NULL OR table_name = %(name)s
+            ORDER BY slice_day DESC, table_name, ticker, reason, fingerprint LIMIT %(limit)s""",
+            {"name": name, "limit": limit},
+        ).fetchall()
+    return pd.DataFrame(rows, columns=columns)
