@@ -250,3 +250,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield bar
+
+
+if __name__ == "__main__":
+    main()

@@ -33,6 +33,20 @@ class SentimentSettings(_Frozen):
     max_tokens: int = Field(128, ge=16, le=512)
 
 
+# What the model reads of contracts.FEATURES. Left to the store: features that repeat these nearly exactly (each costs a network of
+# its own in the variable selection), and the month, which in a history of a year or two only says when it was.
+_MODEL_INPUTS = (
+    "return_1h", "return_2h", "return_3h", "return_7h", "return_14h", "return_35h", "return_70h", "overnight_return", "intrabar_return",
+    "volatility_7h", "volatility_35h", "volatility_140h", "volatility_ewma", "volatility_parkinson_14h", "volatility_garman_klass_14h",
+    "volatility_ratio", "high_low_range", "close_location", "average_true_range_14h", "relative_strength_14h", "macd", "macd_histogram",
+    "bollinger_position_20h", "stochastic_14h", "drawdown_70h", "skewness_70h", "autocorrelation_35h", "volume_relative_35h",
+    "volume_deviation_70h", "volume_change_1h", "price_volume_correlation_35h", "vwap_distance_7h", "illiquidity_35h", "market_return_1h",
+    "market_return_7h", "relative_return_7h", "breadth_1h", "sentiment_score", "sentiment_score_7h", "sentiment_momentum",
+    "sentiment_confidence", "sentiment_disagreement", "mentions_log", "mentions_attention",
+    "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "session_progress", "hours_since_previous_bar",
+)  # fmt: skip
+
+
 class TrainingSettings(_Frozen):
     encoder_bars: int = Field(24, ge=4, le=512, description="Bars of history in a window.")
     horizon_hours: int = Field(6, ge=1, le=24, description="Bars ahead.")
@@ -51,6 +65,7 @@ class TrainingSettings(_Frozen):
     )
     history_days: int = Field(1461, ge=30, description="Calendar days of features that a fit sees.")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N.")
+    inputs: tuple[str, ...] = Field(_MODEL_INPUTS, min_length=2, description="Features that the model reads; the rest are stored, not read.")
 
 
 class SignalSettings(_Frozen):

@@ -7,8 +7,8 @@ import dagster as dg
 from tft_pipeline.contracts import Table, validate
 from tft_pipeline.errors import ContractError
 from tft_pipeline.orchestration.partitions import Window
+from tft_pipeline.storage.audit import rows_promised
 from tft_pipeline.storage.database import Database
-from tft_pipeline.storage.ledger import rows_by_ledger
 from tft_pipeline.storage.read import read
 
 
@@ -18,7 +18,7 @@ def contract_kept(database: Database, tables: Sequence[Table], window: Window) -
     for table in tables:
         frame = read(database, table, window.start, window.end)
         held += len(frame)
-        promised += rows_by_ledger(database, table, window.days)
+        promised += rows_promised(database, table, window.days)
         try:
             validate(frame, table)
         except ContractError as error:

@@ -18,8 +18,9 @@ from tft_pipeline.orchestration.memory import MemoryWatch
 from tft_pipeline.orchestration.resources import Pipeline, Progress, no_progress
 from tft_pipeline.orchestration.settling import settle
 from tft_pipeline.portfolio.summary import summary as portfolio_summary
+from tft_pipeline.storage.audit import reaches_to, rows_written_by
 from tft_pipeline.storage.database import Database
-from tft_pipeline.storage.ledger import reaches_to, row_counts, rows_written_by
+from tft_pipeline.storage.ledger import row_counts
 from tft_pipeline.storage.opening import open_database
 from tft_pipeline.storage.read import read
 

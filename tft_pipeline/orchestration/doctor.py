@@ -11,8 +11,8 @@ from tft_pipeline.contracts import TABLES
 from tft_pipeline.errors import PipelineError
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.scorers import open_scorer
+from tft_pipeline.storage.audit import disagreements
 from tft_pipeline.storage.database import Database
-from tft_pipeline.storage.ledger import disagreements
 from tft_pipeline.storage.migrate import applied
 from tft_pipeline.storage.opening import open_database
 from tft_pipeline.training.fit import describe_device

@@ -11,7 +11,7 @@ from tft_pipeline.orchestration.definitions import build
 from tft_pipeline.orchestration.partitions import days
 from tft_pipeline.orchestration.resources import Pipeline, Progress
 from tft_pipeline.orchestration.settling import settle
-from tft_pipeline.storage.ledger import rows_written_by
+from tft_pipeline.storage.audit import rows_written_by
 from tft_pipeline.storage.opening import open_database
 
 

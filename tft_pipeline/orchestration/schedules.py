@@ -8,7 +8,7 @@ from tft_pipeline.contracts import BARS, DECISIONS, DRIFT, EQUITY, FEATURES, HOU
 from tft_pipeline.orchestration.healing import days_to_refresh
 from tft_pipeline.orchestration.jobs import refresh
 from tft_pipeline.orchestration.resources import Pipeline
-from tft_pipeline.storage.ledger import slice_status
+from tft_pipeline.storage.audit import reaches_since
 
 LOOKBACK_DAYS = 7
 WATCHED: list[Table] = [BARS, HOURLY_SENTIMENT, FEATURES, QUANTILES, DECISIONS, EQUITY, DRIFT]
@@ -31,7 +31,7 @@ def hourly_refresh(
     first = max(now.date() - timedelta(days=LOOKBACK_DAYS), pipeline.settings.start or now.date())
     if first > last:
         return dg.SkipReason(f"the history of {pipeline.settings.market} ends on {last}: nothing new can come")
-    stale = days_to_refresh(slice_status(pipeline.database), WATCHED, first=first, last=last, now=now)
+    stale = days_to_refresh(reaches_since(pipeline.database, first), WATCHED, first=first, last=last, now=now)
     if stale is None:
         return dg.SkipReason(
             f"all {(last - first).days + 1} days from {first} to {last} are complete up to {now:%H}:00 UTC"

@@ -10,8 +10,8 @@ from tft_pipeline.orchestration.jobs import retrain
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.ledger import newest
-from tft_pipeline.storage.models import models_by
 from tft_pipeline.storage.read import read
+from tft_pipeline.storage.registry import models_by
 
 
 @dg.sensor(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import praw
 import prawcore
 import requests
+import urllib3
 from praw.config import Config
 
 from tft_pipeline.config import RedditSettings
@@ -82,7 +83,7 @@ class PatientRequestor(prawcore.Requestor):
                 _read(response, time.monotonic() + 2 * self.timeout)
         except prawcore.RequestException as error:
             raise _PassingError(f"Reddit does not answer ({type(error.original_exception).__name__})") from None
-        except requests.RequestException as error:
+        except urllib3.exceptions.HTTPError as error:
             raise _PassingError(f"Reddit's answer broke off ({type(error).__name__})") from None
         self._note_quota(response)
         return self._judged(response)
@@ -95,10 +96,11 @@ class PatientRequestor(prawcore.Requestor):
             raise CredentialsRefusedError(
                 f"Reddit refuses the client's credentials (HTTP {status}); check TFT_REDDIT_CLIENT_ID and TFT_REDDIT_CLIENT_SECRET"
             )
-        # A first 401 is a token that ran out: prawcore fetches another. A second one in a row would reach its KeyError.
-        self._unauthorized = self._unauthorized + 1 if status == 401 else 0
-        if self._unauthorized > 1 and not is_token:
-            raise RedditTroubleError("Reddit refuses a fresh token (HTTP 401); check that the application may read")
+        if not is_token:
+            # A first 401 is a token that ran out: prawcore fetches another. A second one in a row would reach its KeyError.
+            self._unauthorized = self._unauthorized + 1 if status == 401 else 0
+            if self._unauthorized > 1:
+                raise RedditTroubleError("Reddit refuses a fresh token (HTTP 401); check that the application may read")
         if status == 200:
             shape = _shape_problem(response, is_token)
             if shape:
@@ -180,13 +182,13 @@ def _demand_safe(setting: str, url: str) -> None:
 def _read(response: requests.Response, deadline: float) -> None:
     """Read the body within limits: requests itself would follow an endless one, and wait for ever on a slow drip."""
     body = bytearray()
-    for part in response.iter_content(64 * 1024):
+    while part := response.raw.read1(64 * 1024, decode_content=True):  # what has arrived, not what might still come
         body += part
-        if time.monotonic() > deadline:
-            raise _PassingError("Reddit's answer only drips in")
         if len(body) > MAX_ANSWER_BYTES:
             raise _PassingError(f"Reddit's answer is longer than {MAX_ANSWER_BYTES // 2**20} MiB")
-    response._content = bytes(body)
+        if time.monotonic() > deadline:
+            raise _PassingError("Reddit's answer only drips in")
+    response._content = bytes(body)  # where requests keeps a body that was read
 
 
 def _shape_problem(response: requests.Response, is_token: bool) -> str | None:

@@ -68,10 +68,18 @@ def actions_of(chart: dict[str, Any]) -> list[Action]:
     return sorted(found, key=lambda action: (action.effective_at, action.kind))
 
 
+def quotes(chart: dict[str, Any]) -> pd.DataFrame:
+    """(n,) rows of bar_start, open and close as Yahoo sent them, also of the bar in progress; rows without a price left out."""
+    quote = (chart.get("indicators", {}).get("quote") or [{}])[0]
+    moments = [_moment(seconds) for seconds in chart.get("timestamp") or []]
+    columns = {name: pd.Series(quote.get(name) or [], dtype="float64") for name in ("open", "close")}
+    return pd.DataFrame({"bar_start": pd.Series(moments, dtype=UTC), **columns}).dropna().sort_values("bar_start")
+
+
 def not_restated(splits: Iterable[Action], prices: pd.DataFrame) -> set[pd.Timestamp]:
     """Moments of splits that Yahoo lists but has not yet worked into the prices before them, which takes it up to a day.
 
-    prices: (n,) bars with bar_start, open and close. A split is called not restated where the step from the last close before it to
+    prices: `quotes` of an hourly or a daily chart. A split is called not restated where the step from the last close before it to
     the first open under it is nearer to the whole ratio than to none. Ratios within 20 % of 1 are too small to tell: taken as restated.
     """
     late = set()

@@ -95,10 +95,7 @@ def read(folder: Path, layout: Layout) -> Files | None:
         raise SourceError(
             f"{folder}: not a folder. Give files: the folder that holds {layout.stem}*.parquet, not a file."
         )
-    try:
-        paths = tuple(sorted(folder.glob(f"{layout.stem}*.parquet")))
-    except OSError as error:
-        raise SourceError(f"{folder}: cannot be listed ({error.strerror}). Give read permission on it.") from None
+    paths = tuple(sorted(folder.glob(f"{layout.stem}*.parquet")))
     if not paths:
         return None
     tables = [_opened(path, layout) for path in paths]

@@ -1,4 +1,4 @@
-"""Bars, corporate actions and posts from a folder of Parquet files, in the layout the README of this project fixes.
+"""Bars, corporate actions and posts from a folder of Parquet files in one fixed layout.
 
     bars*.parquet      ticker, bar_start, bar_end, open, high, low, close, volume    UTC; prices as traded
     actions*.parquet   ticker, effective_at, kind (split | dividend), value          optional

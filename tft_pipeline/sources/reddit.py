@@ -7,7 +7,7 @@ subreddit: older ones cannot be had, and what a span could not be covered with i
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 import prawcore
 
-from tft_pipeline.config import Settings
 from tft_pipeline import contracts
+from tft_pipeline.config import Settings
 from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
 from tft_pipeline.sources._reddit_client import (
@@ -81,7 +81,7 @@ class RedditPosts:
         self._reddit = open_reddit(settings.reddit, self._patience, timeout_seconds=timeout_seconds)
 
     def posts(self, span: Span) -> Fetched:
-        """contracts.contracts.POSTS without `text_hash`. Raises SourceError when no subreddit at all can be read."""
+        """contracts.POSTS without `text_hash`. Raises SourceError when no subreddit at all can be read."""
         if span.start >= span.end:
             return Fetched(contracts.POSTS.empty()[COLUMNS], {})
         self._patience.renew()
@@ -114,10 +114,6 @@ class RedditPosts:
         key = list(contracts.POSTS.key)
         return Fetched(stacked.drop_duplicates(key).sort_values(key, ignore_index=True), problems)
 
-    def close(self) -> None:
-        """Close the connections that were kept for the next call."""
-        self._reddit.close()
-
     # ------------------------------------------------------------------------------------------------------------------
 
     def _read(self, subreddit: str, span: Span) -> tuple[list[_Post], str]:
@@ -145,7 +141,7 @@ class RedditPosts:
             params["after"] = after
         return kept, "; ".join(_amiss(span, seen, damaged, oldest))
 
-    def _rows(self, posts: Iterable[_Post], live: bool) -> pd.DataFrame:
+    def _rows(self, posts: list[_Post], live: bool) -> pd.DataFrame:
         rows = pd.DataFrame(posts, columns=["channel", "post_id", "created_at", "text", "score"])
         rows = rows.astype(
             {"channel": "str", "post_id": "str", "created_at": contracts.UTC, "text": "str", "score": "int64"}

@@ -25,7 +25,7 @@ from yfinance.exceptions import YFException
 
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import ACTIONS, BARS, TICKER_PATTERN, Table
-from tft_pipeline.errors import SourceError
+from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.sources import _yahoo_chart as charts
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
 from tft_pipeline.sources._yahoo_session import (
@@ -189,7 +189,7 @@ class YahooBars:
         bars, notes = charts.ohlcv(chart.history, chart.raw, finished_by=now - self.delay)
         listed = charts.actions_of(chart.raw)
         here = [action for action in listed if action.kind == "split"]
-        late = charts.not_restated(here, bars)
+        late = charts.not_restated(here, charts.quotes(chart.raw))
         later: list[charts.Action] = []
         if window.end < now - timedelta(hours=1):
             later, late_days = self._splits_after(ticker, window.end, now, patience)
@@ -221,8 +221,8 @@ class YahooBars:
             # A week more, so that a price from before a split is in sight.
             chart = self._ask(ticker, Span(moment - timedelta(days=7), now), "1d", patience)
             listed = [action for action in charts.actions_of(chart.raw) if action.kind == "split"] if chart else []
-            days, _ = charts.ohlcv(chart.history, chart.raw, finished_by=now) if chart else (BARS.empty(), [])
-            known = (moment, now, listed, charts.not_restated(listed, days))
+            late = charts.not_restated(listed, charts.quotes(chart.raw)) if chart else set()
+            known = (moment, now, listed, late)
             self._splits_since[ticker] = known
         _, _, listed, late = known
         after = [split for split in listed if split.effective_at >= moment]
@@ -316,8 +316,13 @@ def _private_cache(parent: Path) -> None:
     with _YFINANCE:
         if _CACHES:
             return  # yfinance keeps the database that it opened first
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="yahoo-", dir=parent))  # mkdtemp makes it 0700
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="yahoo-", dir=parent))  # mkdtemp makes it 0700
+        except OSError as error:
+            raise ConfigError(
+                f"yahoo: no folder can be made in {parent} ({error.strerror}); set TFT_HOME to a place you may write."
+            ) from None
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         yfinance.set_tz_cache_location(str(folder))
         _CACHES.append(folder)

@@ -69,11 +69,14 @@ class Database:
         """
         connection = self._open()
         try:
-            with connection:
-                connection.autocommit = autocommit
-                yield connection
+            # Not `with connection`: it leaves the connection open where the commit itself is refused, as by a deferred trigger.
+            connection.autocommit = autocommit
+            yield connection
+            connection.commit()
         except psycopg.Error as error:
             raise self.explained(error) from error
+        finally:
+            connection.close()  # rolls back what was not committed
 
     def check(self) -> int:
         """The server's major version. Raises StorageError as connect does."""

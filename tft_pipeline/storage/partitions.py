@@ -55,7 +55,11 @@ def _child(name: str, month: date) -> str:
 
 
 def _missing(connection: psycopg.Connection[TupleRow], wanted: Iterable[str]) -> list[str]:
-    query = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL ORDER BY name"
+    # Not to_regclass: it answers from a cache that may not know yet what was committed while we waited for the lock.
+    query = """
+        SELECT name FROM unnest(%s::text[]) AS name WHERE NOT EXISTS (
+            SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname || '.' || c.relname = name)
+        ORDER BY name"""
     return [name for (name,) in connection.execute(query, (list(wanted),)).fetchall()]
 
 

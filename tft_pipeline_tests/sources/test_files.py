@@ -182,7 +182,11 @@ def test_posts_come_through_clean_and_sorted(tmp_path):
 
 
 def test_posts_without_words_or_votes_are_empty_and_zero(tmp_path):
-    frame = FilePosts(folder(tmp_path, posts=posts(text=[None, "x", "y"], score=[np.nan, 2.0, 3.0], id=[12, 10, 11]))).posts(EVER).frame
+    frame = (
+        FilePosts(folder(tmp_path, posts=posts(text=[None, "x", "y"], score=[np.nan, 2.0, 3.0], id=[12, 10, 11])))
+        .posts(EVER)
+        .frame
+    )
     assert frame.set_index("post_id")["text"].to_dict() == {"12": "", "10": "x", "11": "y"}
     assert frame.set_index("post_id")["score"].to_dict() == {"12": 0, "10": 2, "11": 3}
     assert FilePosts(folder(tmp_path, posts=posts().head(0))).span() is None
@@ -219,7 +223,10 @@ def test_minutes_are_joined_to_clock_hours(tmp_path):
 def test_an_hour_that_is_not_over_is_left_out_and_said(tmp_path):
     source = FileBars(folder(tmp_path, bars=minutes("2024-01-02 14:30", 89)))
     assert source.bars(["AAPL"], EVER).frame["close"].tolist() == [130]
-    assert source.note == "89 bars of 1 min were joined to 1 of a clock hour; 1 of the last hour are left out, as it is not over in the files."
+    assert (
+        source.note
+        == "89 bars of 1 min were joined to 1 of a clock hour; 1 of the last hour are left out, as it is not over in the files."
+    )
     assert source.span() == Span(datetime(2024, 1, 2, 14, tzinfo=UTC), datetime(2024, 1, 2, 15, tzinfo=UTC))
     short = FileBars(folder(tmp_path, bars=minutes("2024-01-02 14:30", 10)))
     assert short.span() is None
@@ -344,11 +351,19 @@ def test_a_bar_that_ends_before_it_begins_is_named(tmp_path):
 
 def test_bars_longer_than_an_hour_or_across_it_are_refused(tmp_path):
     folder(tmp_path, bars=bars(bar_end=lambda f: f["bar_start"] + pd.Timedelta(days=1)))
-    assert "row 0 (AAPL 2024-01-02 14:00:00.000000+00:00): the bar lasts 1 day, 0:00:00, longer than an hour (5 more such rows)" in refused(tmp_path)
+    assert (
+        "row 0 (AAPL 2024-01-02 14:00:00.000000+00:00): the bar lasts 1 day, 0:00:00, longer than an hour (5 more such rows)"
+        in refused(tmp_path)
+    )
     folder(tmp_path, bars=minutes("2024-01-02 14:45", 4, step_min=10))
-    assert "row 1 (AAPL 2024-01-02 14:55:00.000000+00:00): the bar reaches over the hour to 2024-01-02 15:05:00" in refused(tmp_path)
+    assert (
+        "row 1 (AAPL 2024-01-02 14:55:00.000000+00:00): the bar reaches over the hour to 2024-01-02 15:05:00"
+        in refused(tmp_path)
+    )
     folder(tmp_path, bars=pd.concat([minutes("2024-01-02 09:30", 30), bars()]))
-    assert "row 30 (AAPL 2024-01-02 14:00:00.000000+00:00): an hourly bar among shorter ones (5 more" in refused(tmp_path)
+    assert "row 30 (AAPL 2024-01-02 14:00:00.000000+00:00): an hourly bar among shorter ones (5 more" in refused(
+        tmp_path
+    )
 
 
 @pytest.mark.parametrize("ticker", ["aapl", "../../v1/evil", "", "AAPL\n", "AA\x00PL", "TOOLONGATICKER"])
@@ -370,14 +385,18 @@ def test_nulls_in_keys_are_refused(tmp_path):
     folder(tmp_path, posts=posts(id=["a", None, "b"]))
     assert "F/posts.parquet: row 1 (None 2024-01-02 14:00:00.000000+00:00): id is null" in refused(tmp_path, FilePosts)
     folder(tmp_path, posts=posts(channel=["a", "", "b"]))
-    assert "F/posts.parquet: row 1 (a 2024-01-02 14:00:00.000000+00:00): channel is empty" in refused(tmp_path, FilePosts)
+    assert "F/posts.parquet: row 1 (a 2024-01-02 14:00:00.000000+00:00): channel is empty" in refused(
+        tmp_path, FilePosts
+    )
 
 
 def test_strange_bytes_in_a_ticker_do_not_hide_the_message(tmp_path):
     ticker = pa.Array.from_buffers(
         pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")]
     )
-    table = pa.Table.from_pandas(bars(bar_start=lambda f: f["bar_start"].dt.tz_localize(None)).head(1), preserve_index=False)
+    table = pa.Table.from_pandas(
+        bars(bar_start=lambda f: f["bar_start"].dt.tz_localize(None)).head(1), preserve_index=False
+    )
     folder(tmp_path, bars=table.set_column(0, "ticker", ticker))
     assert "row 0 (b'\\xff\\xfe' 2024-01-02 14:00:00)" in refused(tmp_path)
 
@@ -408,9 +427,14 @@ def test_bad_actions_are_refused(tmp_path):
     )
     for value in (0.0, -1.0, np.inf):
         folder(tmp_path, actions=actions(value=[7.0, value]))
-        assert f"row 1 (SPY 2024-01-02 15:00:00.000000+00:00): value {value:g} is not above 0. Write new shares" in refused(tmp_path)
+        assert (
+            f"row 1 (SPY 2024-01-02 15:00:00.000000+00:00): value {value:g} is not above 0. Write new shares"
+            in refused(tmp_path)
+        )
     folder(tmp_path, actions=actions(ticker=["AAPL", "IBM"]))
-    assert "row 1 (IBM 2024-01-02 15:00:00.000000+00:00): an action of IBM, of which there are no bars. Add" in refused(tmp_path)
+    assert "row 1 (IBM 2024-01-02 15:00:00.000000+00:00): an action of IBM, of which there are no bars. Add" in refused(
+        tmp_path
+    )
     folder(tmp_path, actions=actions(effective_at=lambda f: f["effective_at"].dt.tz_localize(None)))
     assert "F/actions.parquet: column 'effective_at' has no time zone" in refused(tmp_path)
     folder(tmp_path, actions=pd.concat([actions(), actions().tail(1)]))
@@ -424,7 +448,9 @@ def test_a_ticker_that_the_files_do_not_hold_is_a_problem_of_its_own(tmp_path):
     assert fetched.problems == {
         "APPL": f"{tmp_path}: unknown ticker 'APPL'; the bars are of AAPL, SPY; did you mean AAPL?"
     }
-    with pytest.raises(SourceError, match=re.escape("unknown ticker 'ZZZZ'; the bars are of AAPL, SPY. Set TFT_TICKERS to")):
+    with pytest.raises(
+        SourceError, match=re.escape("unknown ticker 'ZZZZ'; the bars are of AAPL, SPY. Set TFT_TICKERS to")
+    ):
         source.bars(["ZZZZ"], EVER)
 
 
@@ -460,7 +486,11 @@ def test_real_minutes_become_the_hours_worked_out_by_hand(shared_data):
     frame = contracts.validate(source.bars(["AAPL"], EVER).frame, contracts.BARS).set_index("bar_start")
     assert len(frame) == 44 * 7
     minute = pd.read_parquet(path / "bars.parquet").query("ticker == 'AAPL'").set_index("bar_start").sort_index()
-    for hour, n in (("2018-02-16 14:00", 31), ("2018-02-16 15:00", 60), ("2018-03-12 13:00", 31)):  # summer time from March 11
+    for hour, n in (
+        ("2018-02-16 14:00", 31),
+        ("2018-02-16 15:00", 60),
+        ("2018-03-12 13:00", 31),
+    ):  # summer time from March 11
         start = pd.Timestamp(hour, tz=UTC)
         inside = minute.loc[start : start + pd.Timedelta(minutes=59, seconds=59)]
         assert len(inside) == n

@@ -39,7 +39,9 @@ def test_simulated_bars_and_posts_share_one_world(tmp_path):
     chosen = settings(tmp_path)
     bars, posts = open_bars(chosen, until=UNTIL), open_posts(chosen, until=UNTIL)
     assert bars.market is posts.market
-    assert open_bars(chosen.changed(tickers=("SIMA",)), until=UNTIL).market is bars.market  # what is asked for decides nothing
+    assert (
+        open_bars(chosen.changed(tickers=("SIMA",)), until=UNTIL).market is bars.market
+    )  # what is asked for decides nothing
     assert open_bars(chosen.changed(seed=8), until=UNTIL).market is not bars.market
     assert bars.universe() == ("SIMA", "SIMB", "SIMC")
     assert len(bars.bars(["SIMA"], EVER).frame) > 200
@@ -65,7 +67,9 @@ def test_a_ticker_that_the_source_does_not_hold_ends_the_opening(folder, tmp_pat
         f"{folder}: unknown ticker 'AAPLE'; the bars are of AAPL; did you mean AAPL? "
         "Set TFT_TICKERS to some of these, or leave it empty for all."
     )
-    with pytest.raises(SourceError, match=r"^simulated: unknown ticker 'SPY'; it offers SIMA, SIMB, SIMC\. Set TFT_TICKERS"):
+    with pytest.raises(
+        SourceError, match=r"^simulated: unknown ticker 'SPY'; it offers SIMA, SIMB, SIMC\. Set TFT_TICKERS"
+    ):
         open_bars(settings(tmp_path, tickers=("SPY",)), until=UNTIL)
 
 
@@ -73,13 +77,17 @@ def test_a_ticker_that_the_source_does_not_hold_ends_the_opening(folder, tmp_pat
 def test_a_ticker_that_cannot_be_one_ends_the_opening_of_any_source(tmp_path, ticker):
     for market, posts in (("yahoo", "reddit"), ("simulated", "simulated")):
         for opened in (open_bars, open_posts):
-            with pytest.raises(ConfigError, match="setting TFT_TICKERS: .* is no ticker; tickers are upper case"):
+            with pytest.raises(ConfigError, match=r"setting TFT_TICKERS: .* is no ticker; tickers are upper case"):
                 opened(settings(tmp_path, market=market, posts=posts, tickers=(ticker,)))
 
 
 def test_live_sources_open_by_name(tmp_path):
     chosen = settings(
-        tmp_path, market="yahoo", posts="reddit", tickers=("AAPL",), reddit={"client_id": "id", "client_secret": "secret"}
+        tmp_path,
+        market="yahoo",
+        posts="reddit",
+        tickers=("AAPL",),
+        reddit={"client_id": "id", "client_secret": "secret"},
     )
     assert open_bars(chosen).name == "yahoo"
     assert open_posts(chosen).name == "reddit"

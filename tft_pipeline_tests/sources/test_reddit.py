@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,9 +45,7 @@ Connect = Callable[..., RedditPosts]
 
 
 @pytest.fixture
-def connect(server: RedditServer, tmp_path: Path, waits: list[float]) -> Iterator[Connect]:
-    opened: list[RedditPosts] = []
-
+def connect(server: RedditServer, tmp_path: Path, waits: list[float]) -> Connect:
     def make(
         *subreddits: str, now: datetime = WEEKS_LATER, reddit: dict[str, Any] | None = None, **more: Any
     ) -> RedditPosts:
@@ -55,12 +54,9 @@ def connect(server: RedditServer, tmp_path: Path, waits: list[float]) -> Iterato
             "subreddits": subreddits or ("wallstreetbets", "stocks", "investing"), **(reddit or {}),
         }  # fmt: skip
         settings = Settings(home=tmp_path, market="yahoo", posts="reddit", reddit=RedditSettings(**fields))
-        opened.append(RedditPosts(settings, now=lambda: now, sleep=waits.append, **more))
-        return opened[-1]
+        return RedditPosts(settings, now=lambda: now, sleep=waits.append, **more)
 
-    yield make
-    for source in opened:
-        source.close()
+    return make
 
 
 def checked(fetched: Fetched) -> pd.DataFrame:
@@ -102,7 +98,7 @@ def test_pages_are_followed_until_the_span_begins(connect: Connect, server: Redd
 
 
 def test_channels_carry_their_display_name(connect: Connect, server: RedditServer) -> None:
-    server.post("WallStreetBets", NOON.timestamp(), "x", subreddit="wallstreetbets")
+    server.post("WallStreetBets", NOON.timestamp(), "x")["subreddit"] = "wallstreetbets"
     assert connect("WallStreetBets").posts(DAY).frame["channel"].tolist() == ["wallstreetbets"]
 
 
@@ -197,6 +193,7 @@ def test_a_listing_that_never_ends_is_left(connect: Connect, server: RedditServe
         ("quarantined", "Reddit answers 403 (quarantined)"),
         ("banned", "Reddit answers 404 (banned)"),
         ("missing", "Reddit answers 404 (no reason given)"),
+        ("forbidden_html", "Reddit answers 403 (no reason given)"),
         ("redirect", "there is no such subreddit (Reddit redirects to /subreddits/search)"),
         ("bad_request", "praw failed on the answer (RedditAPIException"),
         ("server_error", "Reddit answers 500, 3 times"),
@@ -205,7 +202,7 @@ def test_a_listing_that_never_ends_is_left(connect: Connect, server: RedditServe
         ("empty_body", "Reddit's answer is not JSON"),
         ("no_children", "Reddit's answer is no listing"),
         ("truncated", "Reddit's answer is not JSON"),
-        ("torn_connection", "Reddit's answer broke off (ChunkedEncodingError), 3 times"),
+        ("torn_connection", "Reddit's answer broke off (ProtocolError), 3 times"),
         ("reset", "Reddit does not answer (ConnectionError), 3 times"),
         ("oversized", "Reddit's answer is longer than 32 MiB"),
     ],
@@ -249,8 +246,10 @@ def test_a_slow_answer_ends_at_the_timeout(connect: Connect, server: RedditServe
 
 
 def test_a_slow_drip_ends_too(connect: Connect, server: RedditServer) -> None:
-    server.fault("drip", times=1, seconds=0.06)
+    server.fault("drip", times=1, seconds=0.05)  # a second in all, each byte well within the timeout
+    before = time.monotonic()
     assert len(connect("stocks", timeout_seconds=0.2).posts(DAY).frame) == 1
+    assert time.monotonic() - before < 0.9
 
 
 def test_when_none_can_be_read_nothing_is_pretended(connect: Connect, server: RedditServer) -> None:
@@ -394,6 +393,13 @@ def test_a_damaged_post_is_left_out_and_counted(connect: Connect, server: Reddit
     assert fetched.problems == {"stocks": "r/stocks: 1 post(s) without a sound id, time, title or score were left out."}
 
 
+def test_what_is_no_submission_is_left_out(connect: Connect, server: RedditServer) -> None:
+    server.fault("foreign_child")
+    fetched = connect("stocks").posts(DAY)
+    assert len(fetched.frame) == 1
+    assert "1 post(s) without" in fetched.problems["stocks"]
+
+
 def test_a_post_seen_twice_comes_once(connect: Connect, server: RedditServer) -> None:
     assert len(connect("stocks", "Stocks", "stocks").posts(DAY).frame) == 1
 
@@ -463,7 +469,6 @@ url, client_id, secret = sys.argv[1:]
 reddit = RedditSettings(client_id=client_id, client_secret=secret, reddit_url=url, oauth_url=url, subreddits=("stocks",))
 source = RedditPosts(Settings(home=Path.cwd(), market="yahoo", posts="reddit", reddit=reddit))
 print(len(source.posts(Span(datetime(2024, 3, 5, tzinfo=UTC), datetime(2024, 3, 6, tzinfo=UTC))).frame))
-source.close()
 """
 
 

@@ -20,8 +20,12 @@ UNTIL = datetime(2026, 4, 15, 18, 30, tzinfo=UTC)
 EVER = Span(datetime(2025, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
 
 
-def world(*, until: datetime = UNTIL, calendar: str = "XNYS", seed: int = 7, start: date | None = START, **simulation) -> SimulatedMarket:
-    settings = Settings(home=Path("unused"), seed=seed, start=start, calendar=calendar, simulation=SimulationSettings(**simulation))
+def world(
+    *, until: datetime = UNTIL, calendar: str = "XNYS", seed: int = 7, start: date | None = START, **simulation
+) -> SimulatedMarket:
+    settings = Settings(
+        home=Path("unused"), seed=seed, start=start, calendar=calendar, simulation=SimulationSettings(**simulation)
+    )
     return SimulatedMarket(settings, until)
 
 
@@ -81,8 +85,8 @@ def net_mood(posts: pd.DataFrame, market: SimulatedMarket) -> pd.DataFrame:
         ):
             meaning |= {simulated_texts.filled(t, ticker, other): (ticker, net) for t in templates}
     spoken = posts[posts["text"].isin(list(meaning))]
-    read = pd.DataFrame([meaning[text] for text in spoken["text"]], columns=["ticker", "net"])
-    return read.assign(created_at=spoken["created_at"].to_numpy()).assign(created_at=lambda f: f["created_at"].dt.tz_localize(UTC) if f["created_at"].dt.tz is None else f["created_at"])
+    read = pd.DataFrame([meaning[text] for text in spoken["text"]], columns=["ticker", "net"], index=spoken.index)
+    return read.assign(created_at=spoken["created_at"]).reset_index(drop=True)
 
 
 def test_frames_keep_their_contracts(market):
@@ -112,7 +116,9 @@ def test_scaled_returns_have_the_variance_that_truth_says(large):
     bars = with_returns(large)
     scaled = bars["log_return"] / bars["volatility"]
     assert scaled.std() == pytest.approx(1.0, abs=0.02)
-    assert ((bars["log_return"] - bars["expected_return"]) / bars["volatility"]).std() == pytest.approx(np.sqrt(1 - 0.35**2), abs=0.02)
+    assert ((bars["log_return"] - bars["expected_return"]) / bars["volatility"]).std() == pytest.approx(
+        np.sqrt(1 - 0.35**2), abs=0.02
+    )
 
 
 def test_without_strength_nothing_known_before_a_bar_says_anything_about_it():
@@ -169,9 +175,13 @@ def test_time_going_on_leaves_the_past_bit_identical(market):
     assert_frame_equal(known[known["bar_end"] <= UNTIL].reset_index(drop=True), bars_of(market), check_exact=True)
     assert_frame_equal(posts_of(later, past), posts_of(market), check_exact=True)
     actions = actions_of(later)
-    assert_frame_equal(actions[actions["effective_at"] <= UNTIL].reset_index(drop=True), actions_of(market), check_exact=True)
+    assert_frame_equal(
+        actions[actions["effective_at"] <= UNTIL].reset_index(drop=True), actions_of(market), check_exact=True
+    )
     truth, longer = market.truth(), later.truth()
-    assert_frame_equal(longer.bars[longer.bars["bar_end"] <= UNTIL].reset_index(drop=True), truth.bars, check_exact=True)
+    assert_frame_equal(
+        longer.bars[longer.bars["bar_end"] <= UNTIL].reset_index(drop=True), truth.bars, check_exact=True
+    )
     assert len(bars_of(later)) > 2 * len(bars_of(market))
 
 
@@ -201,7 +211,9 @@ def test_another_seed_makes_another_market(market):
 
 
 def test_no_bar_and_no_post_comes_from_the_future(market):
-    assert bars_of(market)["bar_end"].max() == pd.Timestamp("2026-04-15 18:00", tz=UTC)  # 18:30: the bar in progress is kept back
+    assert bars_of(market)["bar_end"].max() == pd.Timestamp(
+        "2026-04-15 18:00", tz=UTC
+    )  # 18:30: the bar in progress is kept back
     assert posts_of(market)["created_at"].max() <= UNTIL
     span = market.bars_source().span()
     assert span == Span(datetime(2025, 10, 15, 13, tzinfo=UTC), datetime(2026, 4, 15, 18, tzinfo=UTC))
@@ -242,7 +254,10 @@ def test_splits_show_in_prices_as_traded_and_leave_no_jump_after_adjustment(mark
     splits = actions_of(market).query("kind == 'split'")
     assert splits[["ticker", "value"]].to_numpy().tolist() == [["SIMC", 4.0]]
     later = world(until=UNTIL + timedelta(days=100))
-    assert actions_of(later).query("kind == 'split'")[["ticker", "value"]].to_numpy().tolist() == [["SIMC", 4.0], ["SIMD", 0.1]]
+    assert actions_of(later).query("kind == 'split'")[["ticker", "value"]].to_numpy().tolist() == [
+        ["SIMC", 4.0],
+        ["SIMD", 0.1],
+    ]
     assert market.truth().splits["effective_at"].tolist() == splits["effective_at"].tolist()
 
     bars = bars_of(market).query("ticker == 'SIMC'").reset_index(drop=True)
@@ -281,7 +296,11 @@ def test_volatility_clusters_and_is_highest_where_the_session_begins_and_ends(la
 
 
 def test_the_first_two_move_with_the_market(large):
-    wide = with_returns(large).assign(z=lambda f: f["log_return"] / f["volatility"]).pivot(index="bar_start", columns="ticker", values="z")
+    wide = (
+        with_returns(large)
+        .assign(z=lambda f: f["log_return"] / f["volatility"])
+        .pivot(index="bar_start", columns="ticker", values="z")
+    )
     rest = wide.drop(columns=["SIMA", "SIMB"]).mean(axis=1)
     assert wide["SIMA"].corr(rest) > 0.7
     assert wide["SIMA"].corr(wide["SIMB"]) > wide["SIME"].corr(wide["SIMF"])
@@ -344,7 +363,9 @@ def test_epoch_without_a_start_is_so_many_days_before_the_present():
 
 
 def test_wrong_settings_say_what_to_do():
-    with pytest.raises(SourceError, match="begins on 2026-05-01, after the present 2026-04-15 18:30 UTC; set TFT_START"):
+    with pytest.raises(
+        SourceError, match="begins on 2026-05-01, after the present 2026-04-15 18:30 UTC; set TFT_START"
+    ):
         world(start=date(2026, 5, 1))
     with pytest.raises(SourceError, match=r"knows no calendar 'XXXX'; set TFT_CALENDAR"):
         bars_of(world(calendar="XXXX"))

@@ -15,7 +15,7 @@ from yfinance.data import SingletonMeta
 
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import ACTIONS, BARS, validate
-from tft_pipeline.errors import SourceError
+from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.sources import yahoo
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience, retry_after_seconds
 from tft_pipeline.sources._yahoo_session import ChartSession
@@ -141,6 +141,11 @@ def test_a_market_that_never_closes_has_whole_hours(connect: Connect, server: Ya
     assert list(fetched.frame["bar_end"]) == [utc("2024-03-02 23:00"), utc("2024-03-03 00:00")]
 
 
+def test_periods_with_pre_and_post_market_are_read(connect: Connect, server: YahooServer) -> None:
+    server.fault("periods_with_pre_and_post")
+    assert connect().bars(["AAPL"], days(TUESDAY)).frame["bar_end"].iloc[-1] == utc("2024-03-05 21:00")
+
+
 def test_bars_outside_the_span_are_not_returned(connect: Connect) -> None:
     span = Span(datetime(2024, 3, 5, 15, 0, tzinfo=UTC), datetime(2024, 3, 5, 17, 30, tzinfo=UTC))
     assert [f"{t:%H:%M}" for t in connect().bars(["AAPL"], span).frame["bar_start"]] == ["15:30", "16:30"]
@@ -203,6 +208,23 @@ def test_a_split_that_yahoo_has_not_worked_in_yet_is_not_taken_back(connect: Con
     assert "split of 2024-03-06" in fetched.problems["LATE"]
 
 
+def test_a_later_split_not_worked_in_yet_shows_in_the_daily_chart(connect: Connect, server: YahooServer) -> None:
+    listing = server.lists("LATE")
+    listing.session(TUESDAY, 700.0)
+    listing.splits[listing.session(WEDNESDAY, 100.0)] = (7, 1)
+    server.fault("split_not_restated")
+    fetched = connect(now=datetime(2024, 3, 6, 15, 20, tzinfo=UTC)).bars(["LATE"], days(TUESDAY))
+    assert fetched.frame["open"].unique().tolist() == [700.0]  # the split's first bar is still running
+    assert "split of 2024-03-06" in fetched.problems["LATE"]
+
+
+def test_a_small_stock_dividend_is_taken_as_worked_in(connect: Connect, server: YahooServer) -> None:
+    listing = server.lists("TINY")
+    listing.session(TUESDAY, 105.0)
+    listing.splits[listing.session(WEDNESDAY, 100.0)] = (21, 20)
+    assert connect().bars(["TINY"], days(TUESDAY, WEDNESDAY)).frame["open"].tolist() == [105.0] * 7 + [100.0] * 7
+
+
 def test_a_dividend_is_in_dollars_of_a_share_as_it_was(connect: Connect, server: YahooServer) -> None:
     listing = server.lists("DIVI")
     listing.dividends[listing.session(MONDAY, 700.0)] = 3.29
@@ -240,11 +262,19 @@ def test_actions_alone_are_fetched(connect: Connect, server: YahooServer) -> Non
     assert connect().actions(["AAPL", "MSFT"], days(WEDNESDAY)).frame["ticker"].tolist() == ["MSFT"]
 
 
-def test_a_split_by_zero_is_refused_with_its_bars(connect: Connect, server: YahooServer) -> None:
-    server.fault("bad_split", "AAPL")
+@pytest.mark.parametrize("fault", ["bad_split", "splits_unreadable"])
+def test_bars_behind_a_split_that_cannot_be_read_are_refused(connect: Connect, server: YahooServer, fault: str) -> None:
+    server.fault(fault, "AAPL")
     fetched = connect().bars(["AAPL", "MSFT"], days(TUESDAY))
     assert set(fetched.frame["ticker"]) == {"MSFT"}
-    assert "splits makes no sense" in fetched.problems["AAPL"]
+    assert list(fetched.problems) == ["AAPL"]
+
+
+def test_later_splits_that_cannot_be_had_hold_the_bars_back(connect: Connect, server: YahooServer) -> None:
+    server.fault("splits_unreadable", "AAPL", after=1)  # the hourly chart is sound, the daily one is not
+    fetched = connect().bars(["AAPL", "MSFT"], days(TUESDAY))
+    assert set(fetched.frame["ticker"]) == {"MSFT"}
+    assert "yfinance cannot read the chart" in fetched.problems["AAPL"]
 
 
 # The newest bar -------------------------------------------------------------------------------------------------------
@@ -531,6 +561,15 @@ def test_the_cache_belongs_to_this_process_alone(connect: Connect, tmp_path: Pat
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert yfinance.cache._CookieDBManager.get_location() == str(folder)
     assert not (tmp_path / "another").exists()
+
+
+def test_a_home_that_cannot_be_written_is_named(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yahoo, "_CACHES", [])
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match="set TFT_HOME to a place you may write"):
+        connect(cache_dir=tmp_path / "file")
 
 
 # Patience -------------------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from tft_pipeline.orchestration.expected import expected_bars
 from tft_pipeline.orchestration.partitions import Window
 from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
 from tft_pipeline.orchestration.resources import Pipeline
-from tft_pipeline.storage.models import load_artifact, models_by
+from tft_pipeline.storage.models import load_artifact
 from tft_pipeline.storage.read import read
+from tft_pipeline.storage.registry import models_by
 from tft_pipeline.training.artifacts import load
 
 # A window may hold bars of as many weeks as this: 512 encoder bars are 73 US sessions.

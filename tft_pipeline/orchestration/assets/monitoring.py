@@ -11,8 +11,8 @@ from tft_pipeline.orchestration.assets.forecasts import forecast_scores
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
 from tft_pipeline.orchestration.resources import Pipeline
-from tft_pipeline.storage.models import models_by
 from tft_pipeline.storage.read import read
+from tft_pipeline.storage.registry import models_by
 
 
 @dg.asset(

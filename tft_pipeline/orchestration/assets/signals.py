@@ -12,8 +12,8 @@ from tft_pipeline.orchestration.reporting import about, begin, contract_check, c
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.portfolio.costs import round_trip_log_return
 from tft_pipeline.signals.decisions import Edge, decide
-from tft_pipeline.storage.models import model_metrics
 from tft_pipeline.storage.read import read
+from tft_pipeline.storage.registry import model_metrics
 
 
 @dg.asset(**about("signals", DECISIONS), deps=[forecasts], check_specs=contract_check("trading_signals"))

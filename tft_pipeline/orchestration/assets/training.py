@@ -13,8 +13,8 @@ from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.expected import expected_bars
 from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
 from tft_pipeline.orchestration.resources import Pipeline
-from tft_pipeline.storage.models import model_exists
 from tft_pipeline.storage.read import read
+from tft_pipeline.storage.registry import model_exists
 from tft_pipeline.training.artifacts import planned_model_id, to_row
 from tft_pipeline.training.fit import EpochReport, fit
 

@@ -86,6 +86,8 @@ class StandIn:
                 self.send_header("content-length", str(answer.declared_length or len(answer.body)))
                 if answer.declared_length:
                     self.close_connection = True
+                if self.close_connection:
+                    self.send_header("connection", "close")
                 self.end_headers()
                 step = max(len(answer.body) // 20, 1) if answer.drip_seconds else max(len(answer.body), 1)
                 for start in range(0, len(answer.body), step):

@@ -7,7 +7,7 @@ from typing import Any
 
 from tft_pipeline_tests.sources.servers._base import Answer, Fault, Request, StandIn
 
-CLIENT_ID, CLIENT_SECRET = "the-client", "the-secret"  # noqa: S105
+CLIENT_ID, CLIENT_SECRET = "the-client", "the-secret"
 TOKEN_PATH = "/api/v1/access_token"  # noqa: S105
 LISTING_ENDS_AT = 1000
 
@@ -24,7 +24,7 @@ class RedditServer(StandIn):
     FAULTS = frozenset({
         "rate_limited", "server_error", "reset", "torn_connection", "slow", "drip", "html", "truncated", "null_body", "empty_body",
         "no_children", "private", "quarantined", "banned", "missing", "redirect", "unauthorized", "unauthorized_bare",
-        "quota_used_up", "float_quota", "odd_quota", "author_null", "field_missing", "damaged_post", "repeating_page", "endless",
+        "quota_used_up", "float_quota", "odd_quota", "author_null", "field_missing", "foreign_child", "forbidden_html", "damaged_post", "repeating_page", "endless",
         "oversized", "token_server_error", "token_html", "token_rate_limited", "token_error_in_200", "bad_request",
     })  # fmt: skip
 
@@ -137,6 +137,8 @@ def _spoilt(fault: Fault, subreddit: str) -> Answer | None:
             return Answer.json({"kind": "Listing", "data": {"after": None}})
         case "private" | "quarantined":
             return _refusal(403, fault.name)
+        case "forbidden_html":
+            return Answer(403, html, {"content-type": "text/html"})
         case "banned":
             return _refusal(404, "banned")
         case "missing":
@@ -160,6 +162,8 @@ def _bent(listing: dict[str, Any], fault: Fault | None) -> Answer:
     children = listing["data"]["children"]
     if children and name == "author_null":
         children[0]["data"]["author"] = None
+    if name == "foreign_child":
+        children.insert(0, {"kind": "t9", "data": None})
     if children and name == "field_missing":
         del children[0]["data"][fault.options["field"]]  # type: ignore[union-attr]
     if children and name == "damaged_post":

@@ -59,7 +59,7 @@ class YahooServer(StandIn):
         "rate_limited", "server_error", "gateway_html", "html", "truncated", "torn_connection", "reset", "slow", "empty_body",
         "json_list", "closed_for_repair", "unauthorized", "redirect_loop", "redirect_elsewhere", "renamed", "crumb_limited", "cookie_reset", "no_result",
         "no_timestamps", "null_bars", "null_volume", "crossed", "hundredfold", "negative", "live_tick", "duplicate_bar",
-        "split_not_restated", "no_trading_periods", "not_in_range", "bad_split", "oversized", "beyond_range",
+        "split_not_restated", "no_trading_periods", "not_in_range", "bad_split", "splits_unreadable", "periods_with_pre_and_post", "oversized", "beyond_range",
     })  # fmt: skip
 
     def __init__(self) -> None:
@@ -97,6 +97,7 @@ class YahooServer(StandIn):
     def _chart(self, request: Request, ticker: str) -> Answer:
         is_prices = "period1" in request.query
         fault = self._fault(ticker) if is_prices and request.query["interval"] == "1h" else None
+        fault = fault or (self._fault(ticker, "split_not_restated", "splits_unreadable") if is_prices else None)
         if ticker == "LOOP":
             return Answer(302, b"", {"location": f"{CHART}LOOP"})
         if fault and (answer := _spoilt(fault)):
@@ -131,6 +132,9 @@ def _result(
         meta["tradingPeriods"] = [
             [{"timezone": "EST", "start": _s(a), "end": _s(b), "gmtoffset": -18000}] for a, b in days
         ]
+        if fault and fault.name == "periods_with_pre_and_post":
+            regular = meta["tradingPeriods"]
+            meta["tradingPeriods"] = {"pre": regular, "regular": regular, "post": regular}
     held = [bar for bar in listing.bars if since <= bar.start < until]
     if interval == "1d":
         held = [bar for a, _ in days for bar in listing.bars if bar.start == a and since <= a]
@@ -148,6 +152,8 @@ def _result(
         "quote": [{k: [row[k] for row in rows] for k in ("open", "high", "low", "close", "volume")}]
     }
     events = _events(listing, since, until)
+    if fault and fault.name == "splits_unreadable":
+        events["splits"] = {"1": {"date": "yesterday", "splitRatio": "7:1"}}
     if fault and fault.name == "bad_split":
         events["splits"] = {"1": {"date": rows[0]["t"], "numerator": 7, "denominator": 0, "splitRatio": "7:0"}}
     if events:

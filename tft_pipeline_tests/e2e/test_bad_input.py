@@ -1,0 +1,107 @@
+"""Bad input ends with one sentence that names what, where and the remedy; nothing is written, no secret shown, no traceback."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tft_pipeline_tests.e2e.conftest import clean_environment, command_line
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="tft-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def bars() -> pd.DataFrame:
+    starts = pd.date_range("2026-01-05 14:00", periods=7, freq="h", tz="UTC").as_unit("us")
+    prices = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100}
+    return pd.DataFrame({"ticker": "AAA", "bar_start": starts, "bar_end": starts + pd.Timedelta(hours=1), **prices})
+
+
+def refused(home: Path, folder: Path, *more: str) -> str:
+    found = command_line("demo", "--market", f"files:{folder}", *more, environment=clean_environment(home), check=False)
+    assert found.returncode == 1, found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (home / "postgres").exists(), "a source that cannot be read must be refused before a database is made"
+    return " ".join(found.stderr.split())
+
+
+def test_an_empty_folder(home: Path, tmp_path: Path) -> None:
+    said = refused(home, tmp_path)
+    assert "bars*.parquet" in said
+    assert str(tmp_path) in said
+
+
+def test_a_naive_timestamp(home: Path, tmp_path: Path, bars: pd.DataFrame) -> None:
+    bars.assign(bar_start=bars["bar_start"].dt.tz_localize(None)).to_parquet(tmp_path / "bars.parquet")
+    said = refused(home, tmp_path)
+    assert "bars.parquet" in said
+    assert "bar_start" in said
+
+
+def test_a_bar_that_ends_before_it_begins(home: Path, tmp_path: Path, bars: pd.DataFrame) -> None:
+    bars.loc[3, "bar_end"] = bars.loc[2, "bar_start"]
+    bars.to_parquet(tmp_path / "bars.parquet")
+    said = refused(home, tmp_path)
+    assert "bars.parquet" in said
+    assert "row 3" in said
+
+
+def test_an_unknown_column(home: Path, tmp_path: Path, bars: pd.DataFrame) -> None:
+    bars.rename(columns={"close": "adj_close"}).to_parquet(tmp_path / "bars.parquet")
+    said = refused(home, tmp_path)
+    assert "adj_close" in said
+    assert "close" in said
+
+
+def test_an_unknown_ticker(home: Path, tmp_path: Path, bars: pd.DataFrame) -> None:
+    bars.to_parquet(tmp_path / "bars.parquet")
+    said = refused(home, tmp_path, "--tickers", "ZZZ")
+    assert "ZZZ" in said
+    assert "AAA" in said
+
+
+def test_too_short_a_history(home: Path, tmp_path: Path, bars: pd.DataFrame) -> None:
+    bars.to_parquet(tmp_path / "bars.parquet")
+    assert "a demo needs 90" in refused(home, tmp_path)
+
+
+def test_a_wrong_dsn_never_shows_its_password(home: Path) -> None:
+    environment = clean_environment(home, TFT_POSTGRES_DSN="postgresql://tft:hunter2@127.0.0.1:1/nowhere")
+    found = command_line("migrate", environment=environment, check=False)
+    assert found.returncode == 1
+    assert "hunter2" not in found.stdout + found.stderr
+    assert "127.0.0.1" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_malformed_dsn_never_shows_its_password(home: Path) -> None:
+    environment = clean_environment(home, TFT_POSTGRES_DSN="postgresql://tft:hunter2@[bad/nowhere")
+    found = command_line("migrate", environment=environment, check=False)
+    assert found.returncode == 1
+    assert "hunter2" not in found.stdout + found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_a_market_that_does_not_exist(home: Path) -> None:
+    found = command_line("demo", "--market", "nasdaq", environment=clean_environment(home), check=False)
+    assert found.returncode == 1
+    assert "'nasdaq' is no source" in " ".join(found.stderr.split())
+
+
+def test_days_in_the_wrong_order(home: Path) -> None:
+    found = command_line(
+        "backfill", "--from", "2026-02-02", "--to", "2026-02-01", environment=clean_environment(home), check=False
+    )
+    assert found.returncode == 1
+    assert "swap them" in found.stderr

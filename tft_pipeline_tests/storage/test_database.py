@@ -1,0 +1,113 @@
+"""Connections, and what is said when there is none. The password never shows."""
+
+import re
+
+import psycopg
+import pytest
+
+from tft_pipeline.errors import StorageError
+from tft_pipeline.storage import database as module
+from tft_pipeline.storage.database import Database
+
+
+def test_a_connection_speaks_utc_and_gives_up_in_time(any_database):
+    with any_database.connect() as connection:
+        shown = connection.execute(
+            "SELECT current_setting('timezone'), current_setting('lock_timeout'), current_setting('statement_timeout'), "
+            "current_setting('application_name')"
+        ).fetchone()
+    assert shown == ("UTC", "1min", "10min", "tft-pipeline")
+
+
+def test_check_tells_the_major_version(database, postgres15_dsn):
+    assert database.check() == 18
+    assert Database(postgres15_dsn).check() >= 15
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_the_schemes_of_other_libraries_are_understood(postgres15_dsn, scheme):
+    assert Database(postgres15_dsn.replace("postgresql", scheme, 1)).check() >= 15
+
+
+def test_a_block_that_ends_commits_and_one_that_raises_rolls_back(database):
+    with database.connect() as connection:
+        connection.execute("CREATE TABLE kept (n int)")
+    with pytest.raises(KeyError), database.connect() as connection:
+        connection.execute("DROP TABLE kept")
+        raise KeyError("stop")
+    with database.connect(autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    assert connection.closed
+
+
+SECRET = "s3cr/et"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://me:{SECRET}@localhost/db",  # an unescaped slash
+        "postgresql://me:s3cr@et@localhost/db",
+        "postgresql://me:s3cr#et@localhost:x/db",
+        "postgresql://me:s3cret%zz@localhost/db",
+        "postgresql://me:s3cret@localhost:port/db",
+        "mysql://me:s3cret@localhost/db",
+        "host=localhost password=s3cret",
+        "postgresql://me:s3cret@localhost/db?nonsense=1",
+        "",
+    ],
+)
+def test_a_malformed_dsn_is_explained_without_a_piece_of_the_password(dsn):
+    database = Database(dsn)
+    with pytest.raises(StorageError) as caught:
+        database.check()
+    shown = f"{caught.value} {caught.value!r} {database} {database!r} {caught.value.__cause__} {database.shown}"
+    assert "TFT_POSTGRES_DSN" in shown
+    assert not re.search(r"s3cr|(?<!\w)et(?!\w)", shown)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_wrong_password_is_said_but_not_shown(postgres15_dsn):
+    wrong = re.sub(r":[^:@]+@", ":s3cret@", postgres15_dsn)
+    with pytest.raises(StorageError, match=r"cannot connect: .*password authentication failed.*Check user and password") as caught:
+        Database(wrong).check()
+    assert "s3cret" not in str(caught.value)
+    assert "postgres@127.0.0.1" in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StorageError, match=r"postgresql://me@127\.0\.0\.1:1/db: cannot connect: .*Check host and port") as caught:
+        Database("postgresql://me:s3cret@127.0.0.1:1/db").check()
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(StorageError, match="Check host and port in TFT_POSTGRES_DSN"):
+        Database(f"postgresql://me@/db?host={tmp_path}").check()
+
+
+def test_a_database_that_is_not_there_is_named(postgres15_dsn):
+    with pytest.raises(StorageError, match=r'database "nowhere" does not exist.*Create the database'):
+        Database(postgres15_dsn.removesuffix("postgres") + "nowhere").check()
+
+
+def test_a_server_that_is_too_old_is_refused(database, monkeypatch):
+    monkeypatch.setattr(module, "MINIMUM_VERSION", 99)
+    with pytest.raises(StorageError, match=r"PostgreSQL 18 is too old; 99 or newer is needed"):
+        database.check()
+
+
+def test_what_postgres_refuses_comes_with_a_remedy(database):
+    for statement, message in (
+        ("SELECT * FROM nowhere", r'relation "nowhere" does not exist\. Run `tft-pipeline migrate`'),
+        ("SELECT 1/0", r"division by zero\. See the server's log"),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", r"terminating connection.*run it again"),
+        ("SET statement_timeout = 1; SELECT pg_sleep(5)", "statement timeout.*shorter range"),
+    ):
+        with pytest.raises(StorageError, match=message) as caught, database.connect() as connection:
+            connection.execute(statement)
+        assert isinstance(caught.value.__cause__, psycopg.Error)
+
+
+def test_repr_shows_where_but_no_password():
+    assert repr(Database("postgresql+psycopg://me:s3cret@host:5433/db")) == "Database('postgresql://me@host:5433/db')"
+    assert repr(Database("postgresql://postgres@/db?host=/run/pg&port=5432")) == "Database('postgresql://postgres@/run/pg/db')"
+    assert "malformed" in repr(Database("nonsense:s3cret@"))
+    assert "s3cret" not in repr(Database("nonsense:s3cret@"))
