@@ -125,7 +125,6 @@ class Settings(_Frozen):
         None, description="First day of the partitions; None: the source's first, or two years ago."
     )
     end: date | None = Field(None, description="Last day of the partitions; None: today, moving on.")
-    decision_delay_minutes: int = Field(0, ge=0, le=60)
     sentiment: SentimentSettings = SentimentSettings()
     training: TrainingSettings = TrainingSettings()
     signals: SignalSettings = SignalSettings()

@@ -387,7 +387,7 @@ OBSERVED_FEATURES: tuple[Column, ...] = (
 
 KNOWN_FEATURES: tuple[Column, ...] = (
     # the calendar, known ahead for any future bar
-    _float("hour_sin", "-1…1", "Hour of day of the bar's end, exchange time, on a circle."),
+    _float("hour_sin", "-1…1", "Hours from the session's open to the bar's end, on a circle of 24: the time of day, whatever daylight saving does."),
     _float("hour_cos", "-1…1", "The same, cosine."),
     _float("weekday_sin", "-1…1", "Day of the week on a circle."),
     _float("weekday_cos", "-1…1", "The same, cosine."),
@@ -415,7 +415,7 @@ FEATURES = Table(
         _float(
             "total_return_index",
             "log",
-            "Log of the split- and dividend-adjusted price: only its differences mean anything.",
+            "Log of the split-adjusted price: only its differences mean anything. Dividends are in return_1h, not here.",
         ),
         *OBSERVED_FEATURES,
         *KNOWN_FEATURES,

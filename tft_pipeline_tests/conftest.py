@@ -34,13 +34,23 @@ def shared_data() -> Path:
     pytest.skip(f"{folder} with real bars and posts is missing")
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder for clusters: short, for a socket to lie in, where PostgreSQL's system user may reach, and in memory where there is room."""
+    folder = _scratch()
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[embedded.EmbeddedServer]:
     """The embedded PostgreSQL 18, one for the session, in a short folder that its system user may reach."""
-    home = Path(tempfile.mkdtemp(prefix="tft-test-"))
+    home = _scratch()
     with embedded.start(home) as server:
         with psycopg.connect(server.dsn("tft_template"), autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")  # a database a test, and none of them outlives a power cut
+            connection.execute(
+                "ALTER SYSTEM SET fsync = off"
+            )  # a database a test, and none of them outlives a power cut
             connection.execute("SELECT pg_reload_conf()")
         yield server
     shutil.rmtree(home)
@@ -53,20 +63,34 @@ def postgres15_dsn() -> Iterator[str]:
     root = os.geteuid() == 0
     account = next((name for name in ("postgres", "nobody") if _has_account(name)), None) if root else None
     as_account = {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []} if account else {}
-    home = Path(tempfile.mkdtemp(prefix="tft-test-"))
+    home = _scratch()
     password = secrets.token_urlsafe(12)
     (home / "password").write_text(password)
     if account:
         for path in (home, home / "password"):
             os.chown(path, pwd.getpwnam(account).pw_uid, pwd.getpwnam(account).pw_gid)
     data = home / "data"
-    options = ["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={home / 'password'}", "--no-sync"]
+    options = [
+        "--username=postgres",
+        "--auth-local=trust",
+        "--auth-host=scram-sha-256",
+        f"--pwfile={home / 'password'}",
+        "--no-sync",
+    ]
     locale = ["--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
-    subprocess.run([programs / "initdb", *options, *locale, data], check=True, capture_output=True, cwd="/", **as_account)
+    subprocess.run(
+        [programs / "initdb", *options, *locale, data], check=True, capture_output=True, cwd="/", **as_account
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = [f"port={port}", f"unix_socket_directories={home}", "listen_addresses=127.0.0.1", "fsync=off", "timezone=America/New_York"]
+    settings = [
+        f"port={port}",
+        f"unix_socket_directories={home}",
+        "listen_addresses=127.0.0.1",
+        "fsync=off",
+        "timezone=America/New_York",
+    ]
     command = [programs / "postgres", "-D", data, *(part for setting in settings for part in ("-c", setting))]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **as_account)
@@ -120,6 +144,12 @@ def any_database(request: pytest.FixtureRequest) -> Iterator[Database]:
     _drop(dsn)
 
 
+def _scratch() -> Path:
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private folder in it
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 2**30
+    return Path(tempfile.mkdtemp(prefix="tft-test-", dir=memory if roomy else None))
+
+
 def _system_programs() -> Path:
     """The folder of the system's PostgreSQL programs. Skips where there is no server."""
     pg_config = shutil.which("pg_config")
@@ -127,7 +157,9 @@ def _system_programs() -> Path:
         pytest.skip("no pg_config: install a system PostgreSQL (postgresql-15) to test against an external server")
     programs = Path(subprocess.run([pg_config, "--bindir"], check=True, capture_output=True, text=True).stdout.strip())
     if not (programs / "initdb").exists():
-        pytest.skip(f"{programs} has no initdb: install a system PostgreSQL (postgresql-15) to test against an external server")
+        pytest.skip(
+            f"{programs} has no initdb: install a system PostgreSQL (postgresql-15) to test against an external server"
+        )
     return programs
 
 

@@ -4,6 +4,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 import psycopg
 import pytest
 
@@ -15,7 +16,15 @@ from tft_pipeline.storage import partitions
 from .storage.frames import frame
 
 DAYS = [date(2024, 1, 31), date(2024, 2, 1)]
-TYPES = {"text": "text", "time": "timestamptz", "float": "float8", "int": "int8", "bool": "bool", "bytes": "bytea", "json": "jsonb"}
+TYPES = {
+    "text": "text",
+    "time": "timestamptz",
+    "float": "float8",
+    "int": "int8",
+    "bool": "bool",
+    "bytes": "bytea",
+    "json": "jsonb",
+}
 by_name = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 
 
@@ -24,7 +33,9 @@ def migrated(request):
     """One migrated database for the module: nothing is committed to it but partitions."""
     from tft_pipeline.storage.database import Database
 
-    database = Database(request.getfixturevalue("postgres_template" if request.param == "embedded" else "postgres15_template")())
+    database = Database(
+        request.getfixturevalue("postgres_template" if request.param == "embedded" else "postgres15_template")()
+    )
     for table in TABLES:
         partitions.ensure(database, partitions.of_table(table), DAYS)
     return database
@@ -59,7 +70,12 @@ def test_columns_types_and_nullability_agree(migrated, table):
         if table.mode == "raw":
             assert "known_at" in table.names
             assert columns_of(connection, f"{table.name}_revisions") == found | {
-                "replaced_at": ("timestamptz", True, False, columns_of(connection, f"{table.name}_revisions")["replaced_at"][3])
+                "replaced_at": (
+                    "timestamptz",
+                    True,
+                    False,
+                    columns_of(connection, f"{table.name}_revisions")["replaced_at"][3],
+                )
             }
 
 
@@ -67,10 +83,14 @@ def test_columns_types_and_nullability_agree(migrated, table):
 def test_key_partitioning_and_indexes_agree(migrated, table):
     with migrated.connect() as connection:
         indexes = [
-            row[0] for row in connection.execute("SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass", (table.name,))
+            row[0]
+            for row in connection.execute(
+                "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass", (table.name,)
+            )
         ]
         primary = connection.execute(
-            "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'", (table.name,)
+            "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'p'",
+            (table.name,),
         ).fetchone()
         (partitioned,) = connection.execute("SELECT pg_get_partkeydef(%s::regclass)", (table.name,)).fetchone()
     assert primary == (f"PRIMARY KEY ({', '.join(table.key)})",)
@@ -96,7 +116,10 @@ def violations(table):
     good = frame(table, DAYS[:1], hours=(0,))
     for column in table.columns:
         for rule, value in rules(column):
-            yield f"{column.name} {rule}", good.astype({column.name: object}).assign(**{column.name: pd.Series([value], dtype=object)})
+            yield (
+                f"{column.name} {rule}",
+                good.astype({column.name: object}).assign(**{column.name: pd.Series([value], dtype=object)}),
+            )
     for left, right in table.checks:
         bad = good.copy()
         if bad[left].dtype.kind == "M":
@@ -123,29 +146,44 @@ def rules(column):
 
 
 @by_name
-def test_contract_and_database_refuse_the_same_rows(migrated, table):
+def test_the_database_refuses_what_the_contract_refuses(migrated, table):
     good = frame(table, DAYS[:1], hours=(0,))
     names = ", ".join(f'"{name}"' for name in table.names)
     insert = f"INSERT INTO {table.name} ({names}) VALUES ({', '.join(['%s'] * len(table.names))})"
-    contracts.validate(good, table)
+    refused = (psycopg.errors.CheckViolation, psycopg.errors.NotNullViolation)
     with migrated.connect() as connection:
         connection.execute(insert, values(good, table))
         connection.rollback()
         for rule, bad in violations(table):
-            refused = (psycopg.errors.CheckViolation, psycopg.errors.NotNullViolation)
-            with pytest.raises(refused), connection.transaction():
+            with pytest.raises(refused), connection.transaction():  # noqa: PT012
                 connection.execute(insert, values(bad, table))
                 pytest.fail(f"PostgreSQL takes {rule} of {table.name}")
-            dtypes = {c: good[c].dtype for c in good if good[c].dtype != bad[c].dtype and bad[c].notna().all()}
-            with pytest.raises(ContractError, match=table.name):
-                contracts.validate(bad.astype(dtypes), table)
         connection.rollback()
+
+
+@by_name
+def test_the_contract_refuses_what_the_database_refuses(table):
+    good = frame(table, DAYS[:1], hours=(0,))
+    contracts.validate(good, table)
+    for rule, bad in violations(table):
+        column = rule.split()[0]
+        dtypes = {c: good[c].dtype for c in good if good[c].dtype != bad[c].dtype and bad[c].notna().all()}
+        if " <= " in rule:
+            with pytest.raises(ContractError, match=f"{table.name}: a row breaks the rule '{rule}'"):
+                contracts.validate(bad.astype(dtypes), table)
+        else:  # the column alone: the whole table of 57 for each of its rules takes long
+            schema = pa.DataFrameSchema({column: next(c for c in table.columns if c.name == column).pandera()})
+            with pytest.raises((pa.errors.SchemaError, pa.errors.SchemaErrors)):
+                schema.validate(bad.astype(dtypes)[[column]], lazy=True)
 
 
 def values(rows, table):
     row = rows.iloc[0]
     plain = [row[name].item() if isinstance(row[name], np.generic) else row[name] for name in table.names]
-    return [psycopg.types.json.Jsonb(v) if c.dtype == "json" and v is not None else v for v, c in zip(plain, table.columns, strict=True)]
+    return [
+        psycopg.types.json.Jsonb(v) if c.dtype == "json" and v is not None else v
+        for v, c in zip(plain, table.columns, strict=True)
+    ]
 
 
 # The contracts themselves ----------------------------------------------------------------------------------------------
@@ -165,25 +203,28 @@ def test_a_missing_column_an_extra_one_and_a_double_key_are_named():
     rows = frame(contracts.BARS, DAYS)
     with pytest.raises(ContractError, match=r"market.bars: column 'open' is missing; the frame has \[.*contracts.BARS"):
         contracts.validate(rows.drop(columns="open"), contracts.BARS)
-    with pytest.raises(ContractError, match="market.bars: column 'vwap' is not in the contract"):
+    with pytest.raises(ContractError, match=r"market.bars: column 'vwap' is not in the contract"):
         contracts.validate(rows.assign(vwap=1.0), contracts.BARS)
-    with pytest.raises(ContractError, match="market.bars"):
+    with pytest.raises(ContractError, match=r"market.bars"):
         contracts.validate(pd.concat([rows, rows]), contracts.BARS)
 
 
 def test_a_row_that_breaks_a_rule_is_shown():
     rows = frame(contracts.BARS, DAYS)
     rows.loc[1, "low"] = 13.0
-    with pytest.raises(ContractError, match=r"market.bars: a row breaks the rule 'low <= high' in 1 row\(s\), first at ticker=AAPL, bar_start=2024-02-01"):
+    with pytest.raises(
+        ContractError,
+        match=r"market.bars: a row breaks the rule 'low <= high' in 1 row\(s\), first at ticker=AAPL, bar_start=2024-02-01",
+    ):
         contracts.validate(rows, contracts.BARS)
     rows = frame(contracts.BARS, DAYS).assign(volume=-1.0)
-    with pytest.raises(ContractError, match=r"column 'volume' breaks the rule .* in 2 row\(s\).*found -1.0"):
+    with pytest.raises(ContractError, match=r"column 'volume' breaks the rule .* in 2 row\(s\).*found .*-1.0"):
         contracts.validate(rows, contracts.BARS)
 
 
 def test_tables_are_found_by_name_and_frames_joined_with_their_dtypes():
     assert contracts.table("market.bars") is contracts.BARS
-    with pytest.raises(ContractError, match="no table 'market.bar'"):
+    with pytest.raises(ContractError, match=r"no table 'market.bar'"):
         contracts.table("market.bar")
     one = frame(contracts.BARS, DAYS)
     assert contracts.concat([], contracts.BARS).dtypes.equals(one.dtypes)

@@ -15,7 +15,8 @@ def rows_written_by(database: Database, run_ids: Sequence[str]) -> dict[str, int
     """{schema.table: rows that these runs inserted, updated or deleted}; every table of the contract, 0 where nothing changed."""
     with database.connect() as connection:
         found = connection.execute(
-            "SELECT table_name, sum(written_rows) FROM ops.slices WHERE run_id = ANY(%s) GROUP BY table_name", (list(run_ids),)
+            "SELECT table_name, sum(written_rows) FROM ops.slices WHERE run_id = ANY(%s) GROUP BY table_name",
+            (list(run_ids),),
         ).fetchall()
     written = {str(name): int(rows) for name, rows in found}
     return {table.name: written.get(table.name, 0) for table in TABLES}
@@ -25,7 +26,8 @@ def rows_promised(database: Database, table: Table, days: Sequence[date]) -> int
     """How many rows the ledger says that these days' slices hold."""
     with database.connect() as connection:
         row = connection.execute(
-            "SELECT coalesce(sum(row_count), 0) FROM ops.slices WHERE table_name = %s AND slice_day = ANY(%s)", (table.name, list(days))
+            "SELECT coalesce(sum(row_count), 0) FROM ops.slices WHERE table_name = %s AND slice_day = ANY(%s)",
+            (table.name, list(days)),
         ).fetchone()
     return int(row[0]) if row else 0
 
@@ -43,7 +45,8 @@ def reaches_since(database: Database, first: date) -> pd.DataFrame:
     """table_name, slice_day (date), reaches_to of every slice from first on."""
     with database.connect() as connection:
         rows = connection.execute(
-            "SELECT table_name, slice_day, reaches_to FROM ops.slices WHERE slice_day >= %s ORDER BY slice_day, table_name", (first,)
+            "SELECT table_name, slice_day, reaches_to FROM ops.slices WHERE slice_day >= %s ORDER BY slice_day, table_name",
+            (first,),
         ).fetchall()
     return pd.DataFrame(rows, columns=["table_name", "slice_day", "reaches_to"]).astype({"reaches_to": UTC})
 
@@ -61,5 +64,7 @@ def disagreements(database: Database) -> list[str]:
                 WHERE coalesce(l.row_count, 0) <> coalesce(h.rows, 0) ORDER BY 1"""
             ).format(name=table.name, day=composed.day_of(table, "t"), table=composed.qualified(table.name))
             for day, promised, held in connection.execute(query).fetchall():
-                sentences.append((day, f"{table.name} on {day}: the ledger says {promised} rows, the table holds {held}"))
+                sentences.append(
+                    (day, f"{table.name} on {day}: the ledger says {promised} rows, the table holds {held}")
+                )
     return [sentence for _, sentence in sorted(sentences)]

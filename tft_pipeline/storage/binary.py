@@ -72,11 +72,15 @@ def decode(rows: Sequence[bytes], columns: Sequence[Column]) -> pd.DataFrame:
             head.append(None if length < 0 else body[at : at + length])
             at += max(length, 0)
         if len(body) != at + dtype.itemsize:
-            raise StorageError(f"a row of {len(body)} bytes does not fit the columns {[c.name for c in columns]}; migrate and run again.")
+            raise StorageError(
+                f"a row of {len(body)} bytes does not fit the columns {[c.name for c in columns]}; migrate and run again."
+            )
     for column, head in zip(variable, heads, strict=True):
         values[column.name] = _variable_series(head, column)
     tails = b"".join([body[len(body) - dtype.itemsize :] for body in bodies]) if fixed else b""
-    packed = np.frombuffer(tails, dtype=dtype) if fixed else np.empty(0)
+    packed = (
+        np.frombuffer(tails, dtype=dtype) if fixed else np.empty(0, dtype=dtype)
+    )  # a dtype without fields has no size
     for number, column in enumerate(fixed):
         values[column.name] = _fixed_series(packed[f"value{number}"], column)
     return pd.DataFrame(values, columns=[c.name for c in columns])
@@ -97,8 +101,9 @@ def _record(fixed: Sequence[Column]) -> np.dtype[np.void]:
 
 def _fixed_values(series: pd.Series, column: Column) -> npt.NDArray[Any]:
     if column.dtype == "time":
-        return series.dt.as_unit("us").to_numpy("datetime64[us]").astype(np.int64) - _EPOCH
-    return series.to_numpy()
+        moments: npt.NDArray[np.int64] = series.dt.as_unit("us").to_numpy("datetime64[us]").astype(np.int64)
+        return moments - _EPOCH
+    return np.asarray(series)
 
 
 def _fixed_series(packed: npt.NDArray[Any], column: Column) -> Any:
@@ -123,7 +128,9 @@ def _variable_fields(series: pd.Series, column: Column, where: str) -> list[byte
         try:
             data = write(value)
         except (ValueError, TypeError) as error:
-            raise ContractError(f"{where}: column {column.name!r}, row {row}: {error}. Mend the frame where it is made.") from None
+            raise ContractError(
+                f"{where}: column {column.name!r}, row {row}: {error}. Mend the frame where it is made."
+            ) from None
         field = _LENGTH.pack(len(data)) + data
         if remember:
             known[value] = field
@@ -141,7 +148,9 @@ def _variable_series(head: list[bytes | None], column: Column) -> Any:
         return pd.Series(head, dtype=object)
     numbers = [None if data is None else np.frombuffer(data, _FIXED[column.dtype])[0].item() for data in head]
     if column.dtype == "time":
-        return pd.Series([pd.NaT if n is None else pd.Timestamp(n + _EPOCH, unit="us", tz="UTC") for n in numbers], dtype=UTC)
+        return pd.Series(
+            [pd.NaT if n is None else pd.Timestamp(n + _EPOCH, unit="us", tz="UTC") for n in numbers], dtype=UTC
+        )
     return pd.Series(numbers, dtype={"float": "float64", "int": "Int64", "bool": "boolean"}[column.dtype])
 
 
@@ -161,7 +170,7 @@ def _json(value: Any) -> bytes:
 
 def _packed(dtype: Dtype) -> Callable[[Any], bytes]:
     def pack(value: Any) -> bytes:
-        number = pd.Timestamp(value).as_unit("us").value - _EPOCH if dtype == "time" else value
+        number = pd.Timestamp(value).as_unit("us").asm8.astype(np.int64) - _EPOCH if dtype == "time" else value
         return np.array(number, dtype=_FIXED[dtype]).tobytes()
 
     return pack

@@ -21,7 +21,7 @@ _TYPES: dict[Dtype, str] = {
 
 def type_of(column: Column) -> sql.SQL:
     """The PostgreSQL type of a column, without domain or collation."""
-    return sql.SQL(_TYPES[column.dtype])  # type: ignore[arg-type]  # from the table above, not from outside
+    return sql.SQL(_TYPES[column.dtype])
 
 
 def qualified(name: str) -> Identifier:

@@ -129,7 +129,9 @@ class Database:
             raise wrong from None
         given = {name: str(value) for name, value in found.items() if value is not None}
         ports = given.get("port", "").split(",")
-        if any("@" in given.get(part, "") for part in ("host", "port", "dbname")) or any(p and not p.isdigit() for p in ports):
+        if any("@" in given.get(part, "") for part in ("host", "port", "dbname")) or any(
+            p and not p.isdigit() for p in ports
+        ):
             raise wrong  # an unescaped character has torn the password apart
         return given
 

@@ -78,7 +78,9 @@ class EmbeddedServer:
         Raises StorageError: the name is not [a-z][a-z0-9_]* of at most 63 characters, or the server does not answer.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,62}", database):
-            raise StorageError(f"{database!r} is no database name; use a-z, 0-9 and _, a letter first, at most 63 characters.")
+            raise StorageError(
+                f"{database!r} is no database name; use a-z, 0-9 and _, a letter first, at most 63 characters."
+            )
         try:
             with _connect(self.socket_folder) as connection:
                 if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is None:
@@ -86,7 +88,9 @@ class EmbeddedServer:
                     with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
         except psycopg.Error as error:
-            raise StorageError(f"the embedded PostgreSQL in {self.data} refuses database {database!r}: {error}") from None
+            raise StorageError(
+                f"the embedded PostgreSQL in {self.data} refuses database {database!r}: {error}"
+            ) from None
         return f"postgresql://postgres@/{database}?host={self.socket_folder}&port={_PORT}"
 
     def stop(self) -> None:
@@ -125,16 +129,15 @@ def start(home: Path) -> EmbeddedServer:
                 fcntl.flock(handle, fcntl.LOCK_SH)
                 account = _account()
                 _initialise(data, account)
-                running = _postmaster(data)
-                if running is None:
-                    _launch(data, account)
-                pid = _await(data)
+                pid, started_here = _running(data, account)
             except BaseException:
                 handle.close()
                 raise
-            return EmbeddedServer(data, pid, handle, started_here=running is None)
+            return EmbeddedServer(data, pid, handle, started_here=started_here)
     except OSError as error:
-        raise StorageError(f"the embedded PostgreSQL cannot use {home}: {error}. Set TFT_HOME to a folder you may write.") from None
+        raise StorageError(
+            f"the embedded PostgreSQL cannot use {home}: {error}. Set TFT_HOME to a folder you may write."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -157,7 +160,9 @@ def _initialise(data: Path, account: str | None) -> None:
             )
         return
     if data.exists() and any(data.iterdir()):
-        raise StorageError(f"{data} is no PostgreSQL data folder, yet not empty. Move it away or set TFT_HOME to another folder.")
+        raise StorageError(
+            f"{data} is no PostgreSQL data folder, yet not empty. Move it away or set TFT_HOME to another folder."
+        )
     making = data.with_name("postgres.new")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(mode=0o700)
@@ -166,7 +171,9 @@ def _initialise(data: Path, account: str | None) -> None:
         _open_the_way(making, account)
     # C ordering by the built-in provider: the same order on every machine, and the order Python sorts strings in.
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
-    _program("initdb", [*options, "--builtin-locale=C.UTF-8", f"--pgdata={making}"], account, what=f"cannot make {data}")
+    _program(
+        "initdb", [*options, "--builtin-locale=C.UTF-8", f"--pgdata={making}"], account, what=f"cannot make {data}"
+    )
     with (making / "postgresql.conf").open("a") as file:
         file.write("\ninclude 'tft.conf'\n")
     if data.exists():
@@ -174,13 +181,28 @@ def _initialise(data: Path, account: str | None) -> None:
     making.rename(data)
 
 
+def _running(data: Path, account: str | None) -> tuple[int, bool]:
+    """Process id of a server that answers, and whether we started it. One that dies while we wait for it is started again."""
+    started_here = False
+    for _ in range(3):
+        if _postmaster(data) is None:
+            _launch(data, account)
+            started_here = True
+        pid = _await(data)
+        if pid is not None:
+            return pid, started_here
+    raise StorageError(f"the embedded PostgreSQL in {data} dies as soon as it runs.\n{_tail(data / 'server.log')}")
+
+
 def _launch(data: Path, account: str | None) -> None:
     if account is not None:
         _open_the_way(data, account)
-    if (pid := _recorded_pid(data)) is not None and psutil.pid_exists(pid):
-        # The id from before a crash belongs to another program by now, and PostgreSQL would take that for a running server.
-        (data / "postmaster.pid").unlink()
     folder = _socket_folder(data)
+    if (pid := _recorded_pid(data)) is not None and psutil.pid_exists(pid):
+        # Another program has the id by now, or a zombie that nobody buried. PostgreSQL would take either for a running server; the
+        # backends of a killed one, which matter, it knows by their shared memory.
+        for stale in (data / "postmaster.pid", folder / f".s.PGSQL.{_PORT}.lock"):
+            stale.unlink(missing_ok=True)
     if folder != data:
         _private_folder(folder, account)
     (data / "tft.conf").write_text(_SETTINGS.format(port=_PORT, socket_folder=folder))
@@ -199,18 +221,20 @@ def _launch(data: Path, account: str | None) -> None:
     raise AssertionError("unreachable")  # pragma: no cover
 
 
-def _await(data: Path) -> int:
-    """The server's process id, once it answers: another process may have started it and been killed before it was ready."""
+def _await(data: Path) -> int | None:
+    """The server's process id, once it answers: whoever started it may have been killed before it was ready. None when it died."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
             with _connect(_socket_folder(data)):
-                pid = _postmaster(data)
-                if pid is not None:
-                    return pid
+                return _postmaster(data)
         except psycopg.OperationalError as error:
-            if time.monotonic() > deadline or _postmaster(data) is None:
-                raise StorageError(f"the embedded PostgreSQL in {data} does not answer: {error}\n{_tail(data / 'server.log')}") from None
+            if _postmaster(data) is None:
+                return None
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"the embedded PostgreSQL in {data} does not answer: {error}\n{_tail(data / 'server.log')}"
+                ) from None
         time.sleep(0.1)
 
 
@@ -280,7 +304,7 @@ def _account() -> str | None:
     if _uid(_ACCOUNT) is None:
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "--user-group", _ACCOUNT]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - nothing from outside
         except (OSError, subprocess.CalledProcessError) as error:
             if _uid(_ACCOUNT) is None:
                 reason = getattr(error, "stderr", None) or error
@@ -329,7 +353,7 @@ def _program(name: str, arguments: list[str], account: str | None, *, what: str,
     """
     change: dict[str, Any] = {"user": account, "group": account, "extra_groups": []} if account is not None else {}
     with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - a program of the wheel, arguments of our own
             [str(_programs() / name), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -352,4 +376,6 @@ def _tail(log: Path | None) -> str:
 
 
 def _connect(folder: Path) -> psycopg.Connection:
-    return psycopg.connect(host=str(folder), port=_PORT, user="postgres", dbname="postgres", connect_timeout=10, autocommit=True)
+    return psycopg.connect(
+        host=str(folder), port=_PORT, user="postgres", dbname="postgres", connect_timeout=10, autocommit=True
+    )

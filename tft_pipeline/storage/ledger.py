@@ -31,10 +31,13 @@ def slice_status(database: Database, table: Table) -> pd.DataFrame:
 def row_counts(database: Database) -> dict[str, int]:
     """{schema.table: rows} of every table of the contract, counted."""
     counts = (
-        sql.SQL("SELECT {}, count(*) FROM {}").format(sql.Literal(table.name), composed.qualified(table.name)) for table in TABLES
+        sql.SQL("SELECT {}, count(*) FROM {}").format(sql.Literal(table.name), composed.qualified(table.name))
+        for table in TABLES
     )
     with database.connect() as connection:
-        return {str(name): int(rows) for name, rows in connection.execute(sql.SQL(" UNION ALL ").join(counts)).fetchall()}
+        return {
+            str(name): int(rows) for name, rows in connection.execute(sql.SQL(" UNION ALL ").join(counts)).fetchall()
+        }
 
 
 def newest(database: Database, table: Table) -> datetime | None:

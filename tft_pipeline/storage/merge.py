@@ -9,7 +9,7 @@ import pandas as pd
 import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
-from psycopg.sql import Composable, Identifier, Literal
+from psycopg.sql import Composable, Composed, Identifier, Literal
 
 from tft_pipeline.contracts import Table
 from tft_pipeline.storage import binary, composed
@@ -57,7 +57,9 @@ def merge(connection: _Connection, table: Table, frame: pd.DataFrame, days: Sequ
     """Make the slices of days, which lie in one month, hold frame's validated rows."""
     if len(frame):
         columns = binary.order(table.columns)
-        target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(_stage(table), composed.listed(c.name for c in columns))
+        target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+            _stage(table), composed.listed(c.name for c in columns)
+        )
         with connection.cursor() as cursor, cursor.copy(target) as copy:
             for chunk in binary.encode(frame, columns, where=table.name):
                 copy.write(chunk)
@@ -182,7 +184,10 @@ def _contents(connection: _Connection, table: Table, relation: Composable, days:
 
 def _ledger(connection: _Connection, table: Table, days: Sequence[date]) -> dict[date, Content]:
     query = "SELECT slice_day, row_count, content_hash FROM ops.slices WHERE table_name = %s AND slice_day = ANY(%s)"
-    return {day: Content(rows, digest) for day, rows, digest in connection.execute(query, (table.name, list(days))).fetchall()}
+    return {
+        day: Content(rows, digest)
+        for day, rows, digest in connection.execute(query, (table.name, list(days))).fetchall()
+    }
 
 
 def _row_counts(connection: _Connection, table: Table, days: Sequence[date]) -> dict[date, int]:
@@ -193,7 +198,7 @@ def _row_counts(connection: _Connection, table: Table, days: Sequence[date]) -> 
     return counts
 
 
-def _count(connection: _Connection, query: Composable, into: dict[date, int]) -> None:
+def _count(connection: _Connection, query: Composed, into: dict[date, int]) -> None:
     for day, rows in connection.execute(query).fetchall():
         into[day] += rows
 

@@ -32,7 +32,9 @@ def migrate(database: Database, folder: Path | None = None) -> list[str]:
                 try:
                     connection.execute(files[name])
                 except psycopg.Error as error:
-                    raise StorageError(f"sql/{name} failed, nothing of it remains. {database.explained(error)}") from error
+                    raise StorageError(
+                        f"sql/{name} failed, nothing of it remains. {database.explained(error)}"
+                    ) from error
                 digest = hashlib.sha256(files[name]).hexdigest()
                 connection.execute("INSERT INTO ops.migrations (name, sha256) VALUES (%s, %s)", (name, digest))
             applied.append(name)
@@ -57,12 +59,16 @@ def _history(connection: psycopg.Connection[TupleRow]) -> dict[str, str]:
 def _next(files: dict[str, bytes], history: dict[str, str], database: Database) -> str | None:
     for name, digest in history.items():
         if name not in files:
-            raise StorageError(f"{database.shown}: has seen sql/{name}, which this code does not have. Install the newer version.")
+            raise StorageError(
+                f"{database.shown}: has seen sql/{name}, which this code does not have. Install the newer version."
+            )
         if hashlib.sha256(files[name]).hexdigest() != digest:
             raise StorageError(
                 f"{database.shown}: sql/{name} was changed after it was applied. Restore the file and put the change into a new one."
             )
     waiting = [name for name in files if name not in history]
     if waiting and history and waiting[0] < max(history):
-        raise StorageError(f"sql/{waiting[0]} sorts before {max(history)}, which is applied already. Number it after that.")
+        raise StorageError(
+            f"sql/{waiting[0]} sorts before {max(history)}, which is applied already. Number it after that."
+        )
     return waiting[0] if waiting else None

@@ -23,7 +23,8 @@ def load_artifact(database: Database, model_id: str) -> bytes:
     """The model's file, as it was stored. Raises ArtifactError: no such model, or the bytes are not those that were stored."""
     with database.connect() as connection:
         row = connection.execute(
-            "SELECT artifact, sha256 FROM training.models WHERE model_id = %s ORDER BY trained_as_of DESC LIMIT 1", (model_id,)
+            "SELECT artifact, sha256 FROM training.models WHERE model_id = %s ORDER BY trained_as_of DESC LIMIT 1",
+            (model_id,),
         ).fetchone()
     if row is None:
         raise ArtifactError(f"training.models has no model {model_id!r}; train it, or name one that is there.")

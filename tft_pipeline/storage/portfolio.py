@@ -22,7 +22,9 @@ class Mark:
 def last_mark(database: Database, *, before: datetime) -> Mark | None:
     """The newest mark earlier than before; None where there is none."""
     with database.connect() as connection:
-        row = connection.execute("SELECT max(marked_at) FROM portfolio.equity WHERE marked_at < %s", (before,)).fetchone()
+        row = connection.execute(
+            "SELECT max(marked_at) FROM portfolio.equity WHERE marked_at < %s", (before,)
+        ).fetchone()
         if row is None or row[0] is None:
             return None
         moment, after = row[0], row[0] + timedelta(microseconds=1)
@@ -32,5 +34,7 @@ def last_mark(database: Database, *, before: datetime) -> Mark | None:
 def peak_equity_cents(database: Database, *, before: datetime) -> int | None:
     """The highest equity ever marked before; None where nothing was."""
     with database.connect() as connection:
-        row = connection.execute("SELECT max(equity_cents) FROM portfolio.equity WHERE marked_at < %s", (before,)).fetchone()
+        row = connection.execute(
+            "SELECT max(equity_cents) FROM portfolio.equity WHERE marked_at < %s", (before,)
+        ).fetchone()
     return int(row[0]) if row and row[0] is not None else None

@@ -19,18 +19,26 @@ def checked(refused: pd.DataFrame | None, names: Sequence[str], days: Sequence[d
     if refused is None or refused.empty:
         return pd.DataFrame(columns=COLUMNS)
     if sorted(refused.columns) != sorted(COLUMNS):
-        raise ContractError(f"ops.quarantine: refused rows need the columns {COLUMNS}; the frame has {list(refused.columns)}.")
+        raise ContractError(
+            f"ops.quarantine: refused rows need the columns {COLUMNS}; the frame has {list(refused.columns)}."
+        )
     if len(names) != 1:
-        raise ContractError(f"ops.quarantine: refused rows belong to one table, but {list(names)} are written. Write them apart.")
+        raise ContractError(
+            f"ops.quarantine: refused rows belong to one table, but {list(names)} are written. Write them apart."
+        )
     kept = refused[COLUMNS].assign(day=[pd.Timestamp(day).date() for day in refused["day"]])
     strays = sorted(set(kept["day"]) - set(days))
     if strays:
-        raise ContractError(f"ops.quarantine: refused rows of {names[0]} lie on {strays[0]}, which is not written. Name that day, too.")
+        raise ContractError(
+            f"ops.quarantine: refused rows of {names[0]} lie on {strays[0]}, which is not written. Name that day, too."
+        )
     for row in kept["row"]:
         try:
             json.loads(row)
         except (TypeError, ValueError) as error:
-            raise ContractError(f"ops.quarantine: a refused row of {names[0]} is no JSON text ({error}): {str(row)[:80]!r}.") from None
+            raise ContractError(
+                f"ops.quarantine: a refused row of {names[0]} is no JSON text ({error}): {str(row)[:80]!r}."
+            ) from None
     return kept
 
 

@@ -39,14 +39,16 @@ def read(
     wanted = _columns(table, columns)
     _zoned(table, start=start, end=end, as_of=as_of)
     if as_of is not None and table.mode != "raw":
-        raise ContractError(f"{table.name}: as_of needs a raw table, and this one is derived. Read its inputs as of that moment.")
+        raise ContractError(
+            f"{table.name}: as_of needs a raw table, and this one is derived. Read its inputs as of that moment."
+        )
     fetched = binary.order(dict.fromkeys([*wanted, *(c for c in table.columns if c.name in table.key)]))
     conditions = _conditions(table, start, end, tickers, where or {})
     current = _select(composed.qualified(table.name), fetched, conditions)
     query = current if as_of is None else _as_of(table, fetched, conditions, as_of)
-    with _connected(source) as connection, connection.cursor() as cursor:
-        with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)) as copy:
-            rows = [bytes(row) for row in copy]
+    copied = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query)
+    with _connected(source) as connection, connection.cursor() as cursor, cursor.copy(copied) as copy:
+        rows = [bytes(row) for row in copy]
     frame = binary.decode(rows, fetched)
     return frame.sort_values(list(table.key), kind="stable", ignore_index=True)[[column.name for column in wanted]]
 
@@ -54,13 +56,18 @@ def read(
 def universe(source: Database | Connection) -> list[str]:
     """Tickers that market.bars holds, sorted."""
     with _connected(source) as connection:
-        return [str(ticker) for (ticker,) in connection.execute("SELECT DISTINCT ticker FROM market.bars ORDER BY ticker").fetchall()]
+        return [
+            str(ticker)
+            for (ticker,) in connection.execute("SELECT DISTINCT ticker FROM market.bars ORDER BY ticker").fetchall()
+        ]
 
 
 def _select(relation: Composable, columns: Sequence[Column], conditions: Sequence[Composable]) -> sql.Composed:
     # A domain travels as its base type only when cast; COLLATE and NOT NULL do not matter on the way out.
     values = sql.SQL(", ").join(sql.SQL("{}::{}").format(Identifier("r", c.name), composed.type_of(c)) for c in columns)
-    return sql.SQL("SELECT {} FROM {} AS r WHERE {}").format(values, relation, sql.SQL(" AND ").join([sql.SQL("true"), *conditions]))
+    return sql.SQL("SELECT {} FROM {} AS r WHERE {}").format(
+        values, relation, sql.SQL(" AND ").join([sql.SQL("true"), *conditions])
+    )
 
 
 def _as_of(table: Table, columns: Sequence[Column], conditions: Sequence[Composable], moment: datetime) -> sql.Composed:
@@ -68,7 +75,9 @@ def _as_of(table: Table, columns: Sequence[Column], conditions: Sequence[Composa
     revisions = composed.qualified(f"{table.name}_revisions")
     known = sql.SQL("r.known_at <= {}").format(Literal(moment))
     held = sql.SQL("v.known_at <= {} AND v.replaced_at > {}").format(Literal(moment), Literal(moment))
-    replaced = sql.SQL("NOT EXISTS (SELECT FROM {} AS v WHERE {} AND {})").format(revisions, composed.same_key(table, "v", "r"), held)
+    replaced = sql.SQL("NOT EXISTS (SELECT FROM {} AS v WHERE {} AND {})").format(
+        revisions, composed.same_key(table, "v", "r"), held
+    )
     oldest = sql.SQL("(SELECT DISTINCT ON ({}) v.* FROM {} AS v WHERE {} ORDER BY {}, v.loaded_at)").format(
         composed.listed(table.key, "v"), revisions, held, composed.listed(table.key, "v")
     )
@@ -77,7 +86,11 @@ def _as_of(table: Table, columns: Sequence[Column], conditions: Sequence[Composa
 
 
 def _conditions(
-    table: Table, start: datetime | None, end: datetime | None, tickers: Sequence[str] | None, where: Mapping[str, object]
+    table: Table,
+    start: datetime | None,
+    end: datetime | None,
+    tickers: Sequence[str] | None,
+    where: Mapping[str, object],
 ) -> list[Composable]:
     time = Identifier("r", table.time)
     found: list[Composable] = []

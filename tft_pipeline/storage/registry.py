@@ -14,14 +14,17 @@ def models_by(database: Database, *, before: datetime) -> pd.DataFrame:
     """model_id, trained_as_of of every model trained with nothing later than before; oldest first, of one moment the last written last."""
     with database.connect() as connection:
         rows = connection.execute(
-            "SELECT model_id, trained_as_of FROM training.models WHERE trained_as_of < %s ORDER BY trained_as_of, model_id", (before,)
+            "SELECT model_id, trained_as_of FROM training.models WHERE trained_as_of < %s ORDER BY trained_as_of, model_id",
+            (before,),
         ).fetchall()
     return pd.DataFrame(rows, columns=["model_id", "trained_as_of"]).astype({"model_id": "str", "trained_as_of": UTC})
 
 
 def model_exists(database: Database, model_id: str) -> bool:
     with database.connect() as connection:
-        return connection.execute("SELECT 1 FROM training.models WHERE model_id = %s", (model_id,)).fetchone() is not None
+        return (
+            connection.execute("SELECT 1 FROM training.models WHERE model_id = %s", (model_id,)).fetchone() is not None
+        )
 
 
 def model_metrics(database: Database, model_id: str) -> dict[str, Any]:

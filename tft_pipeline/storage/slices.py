@@ -125,9 +125,13 @@ def write(
                     sums[table].seconds += perf_counter() - started
                 if len(refused):
                     only = next(iter(parts))
-                    sums[only].rows_quarantined += quarantine.add(connection, only.name, refused[refused["day"].isin(month)], run_id)
+                    sums[only].rows_quarantined += quarantine.add(
+                        connection, only.name, refused[refused["day"].isin(month)], run_id
+                    )
     return {
-        table.name: Written(table=table.name, days=len(wanted), **{name: getattr(found, name) for name in found.__dataclass_fields__})
+        table.name: Written(
+            table=table.name, days=len(wanted), **{name: getattr(found, name) for name in found.__dataclass_fields__}
+        )
         for table, found in sums.items()
     }
 
@@ -162,7 +166,9 @@ def _by_day(frame: pd.DataFrame, table: Table, wanted: Sequence[date]) -> _ByDay
     return _ByDay(frame.iloc[order], [day.item() for day in days], [*starts.tolist(), len(frame)])
 
 
-def _claim(connection: psycopg.Connection[TupleRow], names: Sequence[str], month: Sequence[date], generation: int) -> None:
+def _claim(
+    connection: psycopg.Connection[TupleRow], names: Sequence[str], month: Sequence[date], generation: int
+) -> None:
     """Lock the slices in one order for all, then see whether they are still ours to write."""
     connection.execute(
         sql.SQL("SELECT set_config('lock_timeout', {}, true), set_config('statement_timeout', {}, true)").format(

@@ -23,7 +23,9 @@ def claim_world(database: Database, settings: Settings) -> None:
                 f"data of {settings.world!r} (market={settings.market}). Use another database: set TFT_POSTGRES_DSN, or unset it for the "
                 "embedded server, which keeps a database for each world."
             )
-        connection.execute("UPDATE ops.worlds SET posts = %(posts)s WHERE posts <> %(posts)s", {"posts": settings.posts})
+        connection.execute(
+            "UPDATE ops.worlds SET posts = %(posts)s WHERE posts <> %(posts)s", {"posts": settings.posts}
+        )
 
 
 def world(database: Database) -> dict[str, object] | None:

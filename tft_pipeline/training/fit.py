@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
@@ -75,9 +76,14 @@ def fit(
     with threads(), seeded(seed, where.device) as generator:
         windows = Windows(panel, observed_scaler, known_scaler, codes, **window, device=where.device)
         network = model.build(settings, observed=observed, known=known, n_tickers=len(tickers)).to(where.device)
-        training = _Training(network, windows, split, settings, where, generator)
+        training = _Training(
+            network, windows, split.training, split.validation, settings=settings, where=where, generator=generator
+        )
         epochs = training.run(on_epoch)
-        quantiles, validation = quantiles_in_units(network, windows, split.validation), torch.from_numpy(split.validation)
+        quantiles, validation = (
+            quantiles_in_units(network, windows, split.validation),
+            torch.from_numpy(split.validation),
+        )
         actual = windows.targets(validation.to(where.device)).double().cpu().numpy()
         metrics = {
             **measured(windows, validation.to(where.device), quantiles),
@@ -121,16 +127,19 @@ class _Training:
         self,
         network: model.ForecastNetwork,
         windows: Windows,
-        split: Split,
+        training: npt.NDArray[np.int64],
+        validation: npt.NDArray[np.int64],
+        *,
         settings: TrainingSettings,
         where: Place,
         generator: torch.Generator,
     ) -> None:
-        self.network, self.windows, self.split, self.settings = network, windows, split, settings
+        self.network, self.windows, self.settings = network, windows, settings
+        self.training, self.validation = torch.from_numpy(training), torch.from_numpy(validation)
         self.where, self.generator = where, generator
         self.levels = torch.tensor(calibration.QUANTILE_LEVELS, device=where.device)
         self.optimizer = self._new_optimizer(network)
-        self.batch_size = fitting_batch_size(self._attempt, min(settings.batch_size, len(split.training)))
+        self.batch_size = fitting_batch_size(self._attempt, min(settings.batch_size, len(training)))
         self.samples, self.seconds = 0, 0.0
 
     def run(self, on_epoch: Callable[[EpochReport], None] | None) -> list[EpochReport]:
@@ -181,10 +190,9 @@ class _Training:
 
     def _shuffled(self, wanted: int) -> Iterator[Tensor]:
         """Training origins, (wanted,) in all: each once before any comes again."""
-        origins = torch.from_numpy(self.split.training)
         while wanted > 0:
-            yield origins[torch.randperm(len(origins), generator=self.generator)[:wanted]]
-            wanted -= len(origins)
+            yield self.training[torch.randperm(len(self.training), generator=self.generator)[:wanted]]
+            wanted -= len(self.training)
 
     def _step(self, network: model.ForecastNetwork, optimizer: torch.optim.Optimizer, chosen: Tensor) -> float:
         origins = chosen.to(self.where.device)
@@ -206,12 +214,12 @@ class _Training:
         before = self.generator.get_state()
         network = copy.deepcopy(self.network).train()
         with torch.random.fork_rng(devices=[self.where.device] if self.where.device.type == "cuda" else []):
-            self._step(network, self._new_optimizer(network), torch.from_numpy(self.split.training[:batch_size]))
+            self._step(network, self._new_optimizer(network), self.training[:batch_size])
         self.generator.set_state(before)
 
     def _validation_loss(self) -> float:
-        quantiles = quantiles_in_units(self.network, self.windows, self.split.validation)
-        origins = torch.from_numpy(self.split.validation).to(self.where.device)
+        quantiles = quantiles_in_units(self.network, self.windows, self.validation.numpy())
+        origins = self.validation.to(self.where.device)
         return float(calibration.pinball(self.windows.targets(origins).double().cpu().numpy(), quantiles).mean())
 
     def _new_optimizer(self, network: model.ForecastNetwork) -> torch.optim.Optimizer:

@@ -39,7 +39,9 @@ def variables(settings: TrainingSettings) -> tuple[tuple[str, ...], tuple[str, .
 def utc(moment: datetime, name: str) -> datetime:
     """moment in UTC. Raises LeakageError without a time zone: then nobody can say what came before it."""
     if moment.tzinfo is None:
-        raise LeakageError(f"{name}={moment.isoformat()} has no time zone, so what was known by then is not defined. Give UTC.")
+        raise LeakageError(
+            f"{name}={moment.isoformat()} has no time zone, so what was known by then is not defined. Give UTC."
+        )
     return pd.Timestamp(moment).to_pydatetime(warn=False).astimezone(UTC)
 
 

@@ -20,7 +20,7 @@ def quantiles_in_units(network: ForecastNetwork, windows: Windows, origins: npt.
     padded = np.resize(origins, n_batches * BATCH) if n_batches else origins
     parts = []
     with torch.inference_mode():
-        for batch in torch.from_numpy(padded).to(windows.device).split(BATCH):
+        for batch in torch.from_numpy(padded).to(windows.device).reshape(-1, BATCH):
             parts.append(network(*windows.inputs(batch)).cpu())
     if not parts:
         return np.zeros((0, 0, 3))

@@ -28,7 +28,9 @@ def measured(windows: Windows, origins: Tensor, quantiles: Floats) -> dict[str, 
         "validation_skill_by_horizon": [_skill(of_model[:, h], of_naive[:, h]) for h in range(actual.shape[1])],
         "validation_coverage_80_uncalibrated": coverage(actual, forecast),
         "validation_p50_correlation": _correlation(quantiles[..., 1], actual / windows.units(origins).cpu().numpy()),
-        "validation_direction_hit_rate": float((np.sign(actual) == np.sign(median))[moved].mean()) if moved.any() else None,
+        "validation_direction_hit_rate": float((np.sign(actual) == np.sign(median))[moved].mean())
+        if moved.any()
+        else None,
     }
 
 

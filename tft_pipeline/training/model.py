@@ -45,7 +45,8 @@ class ForecastNetwork(nn.Module):
                 "target_scale": decoder.new_zeros(n, 2),
             }
         )
-        return output["prediction"].float().sort(dim=2).values
+        prediction: Tensor = output["prediction"]
+        return prediction.float().sort(dim=2).values
 
 
 def build(
@@ -58,7 +59,9 @@ def build(
     reals = [*observed, *known]
     with warnings.catch_warnings():
         # Lightning would rather not see modules among hyper-parameters; the library itself puts them there.
-        warnings.filterwarnings("ignore", message=r"Attribute '.*' is an instance of `nn\.Module`", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message=r"Attribute '.*' is an instance of `nn\.Module`", category=UserWarning
+        )
         transformer = TemporalFusionTransformer(
             hidden_size=settings.hidden_size,
             hidden_continuous_size=min(8, settings.hidden_size),

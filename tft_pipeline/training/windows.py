@@ -139,9 +139,9 @@ class Panel:
         newest = self.n_bars - horizon_hours  # exclusive
         if newest < encoder_bars or not self.tickers:
             return allowed
-        counted = np.cumsum(self.held, axis=1)
+        counted = np.cumsum(self.held, axis=1, dtype=np.int64)
         in_window = counted.copy()
-        in_window[:, encoder_bars:] -= counted[:, :-encoder_bars]
+        in_window[:, encoder_bars:] = counted[:, encoder_bars:] - counted[:, :-encoder_bars]
         enough = in_window >= np.ceil((1 - MISSING_SHARE) * encoder_bars - 1e-9)
         allowed[:, encoder_bars - 1 : newest] = (self.held & enough)[:, encoder_bars - 1 : newest]
         return allowed
@@ -169,14 +169,19 @@ def left_out(panel: Panel, usable: Flags, encoder_bars: int, horizon_hours: int)
 def _times(column: pd.Series) -> npt.NDArray[np.datetime64]:
     if getattr(column.dtype, "tz", None) is None:
         raise ContractError(f"column {column.name!r} has no time zone ({column.dtype}); times are UTC throughout.")
-    return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    times: npt.NDArray[np.datetime64] = (
+        column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    )
+    return times
 
 
 def _known(calendar: pd.DataFrame, columns: list[str]) -> Singles:
     values = calendar[columns].to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         name = columns[int((~np.isfinite(values)).any(axis=0).argmax())]
-        raise ContractError(f"the trading calendar: column {name!r} is not finite. Every expected bar needs its calendar features.")
+        raise ContractError(
+            f"the trading calendar: column {name!r} is not finite. Every expected bar needs its calendar features."
+        )
     return values.astype(np.float32)
 
 

@@ -15,7 +15,9 @@ def moments(days: Sequence[date], hours: Sequence[int] = (14,)) -> pd.Series:
     return pd.Series(stamps, dtype=UTC)
 
 
-def frame(table: Table, days: Sequence[date], hours: Sequence[int] = (14,), *, tickers: Sequence[str] = ("AAPL",)) -> pd.DataFrame:
+def frame(
+    table: Table, days: Sequence[date], hours: Sequence[int] = (14,), *, tickers: Sequence[str] = ("AAPL",)
+) -> pd.DataFrame:
     """Rows of table, one for each ticker (where it has one) and moment, that keep its contract."""
     times = moments(days, hours)
     each = len(times)

@@ -64,10 +64,14 @@ def test_eight_processes_may_migrate_at_once(bare):
 
 def test_a_file_that_fails_leaves_nothing_and_may_be_mended(bare, folder):
     (folder / "0002_two.sql").write_text("CREATE TABLE ops.two (n int); CREATE TABLE ops.two (n int);")
-    with pytest.raises(StorageError, match=r'sql/0002_two.sql failed, nothing of it remains.*relation "two" already exists'):
+    with pytest.raises(
+        StorageError, match=r'sql/0002_two.sql failed, nothing of it remains.*relation "two" already exists'
+    ):
         migrate(bare, folder)
     with bare.connect() as connection:
-        assert connection.execute("SELECT to_regclass('ops.two'), (SELECT max(name) FROM ops.migrations)").fetchone() == (None, "0001_ops.sql")
+        assert connection.execute(
+            "SELECT to_regclass('ops.two'), (SELECT max(name) FROM ops.migrations)"
+        ).fetchone() == (None, "0001_ops.sql")
     (folder / "0002_two.sql").write_text("CREATE TABLE ops.two (n int); -- 100 % plain")
     assert migrate(bare, folder) == ["0002_two.sql"]
 
@@ -79,7 +83,9 @@ def test_history_may_not_be_changed_removed_or_slipped_in(bare, folder):
     with pytest.raises(StorageError, match=r"sql/0001_ops.sql was changed after it was applied. Restore the file"):
         migrate(bare, folder)
     (folder / "0001_ops.sql").rename(folder / "0001_renamed.sql")
-    with pytest.raises(StorageError, match=r"has seen sql/0001_ops.sql, which this code does not have. Install the newer version"):
+    with pytest.raises(
+        StorageError, match=r"has seen sql/0001_ops.sql, which this code does not have. Install the newer version"
+    ):
         migrate(bare, folder)
     (folder / "0001_renamed.sql").unlink()
     (folder / "0001_ops.sql").write_bytes(original)

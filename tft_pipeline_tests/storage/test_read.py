@@ -25,7 +25,9 @@ BY = {"run_id": "run-1", "code_version": "1.0"}
 
 @pytest.fixture
 def bars(database):
-    rows = contracts.validate(frame(contracts.BARS, DAYS, hours=(14, 15), tickers=("AAPL", "BRK.B", "MSFT")), contracts.BARS)
+    rows = contracts.validate(
+        frame(contracts.BARS, DAYS, hours=(14, 15), tickers=("AAPL", "BRK.B", "MSFT")), contracts.BARS
+    )
     write(database, {contracts.BARS: rows}, DAYS, **BY)
     return rows
 
@@ -38,7 +40,9 @@ def test_start_counts_and_end_does_not(database, bars):
 
 
 def test_tickers_columns_and_equality_narrow_the_read(database, bars):
-    found = read(database, contracts.BARS, tickers=["MSFT", "AAPL", "NONE"], columns=["close", "ticker", "typical_price"])
+    found = read(
+        database, contracts.BARS, tickers=["MSFT", "AAPL", "NONE"], columns=["close", "ticker", "typical_price"]
+    )
     assert found.columns.tolist() == ["close", "ticker", "typical_price"]
     assert found["ticker"].tolist() == ["AAPL"] * 6 + ["MSFT"] * 6
     assert found["typical_price"].iloc[0] == pytest.approx((12 + 8 + 11) / 3)
@@ -60,21 +64,25 @@ def test_a_connection_may_be_handed_in(database, bars):
 
 
 def test_questions_that_make_no_sense_are_refused_by_name(database):
-    with pytest.raises(ContractError, match=r"market.bars: there is no column 'symbol'; it has \['ticker'.*contracts.BARS"):
+    with pytest.raises(
+        ContractError, match=r"market.bars: there is no column 'symbol'; it has \['ticker'.*contracts.BARS"
+    ):
         read(database, contracts.BARS, columns=["symbol"])
-    with pytest.raises(ContractError, match="portfolio.equity: there is no column 'ticker'"):
+    with pytest.raises(ContractError, match=r"portfolio.equity: there is no column 'ticker'"):
         read(database, contracts.EQUITY, tickers=["AAPL"])
-    with pytest.raises(ContractError, match="features.hourly: as_of needs a raw table"):
+    with pytest.raises(ContractError, match=r"features.hourly: as_of needs a raw table"):
         read(database, contracts.FEATURES, as_of=datetime.now(UTC))
-    with pytest.raises(ContractError, match="start=2024-01-01T00:00:00 has no time zone"):
+    with pytest.raises(ContractError, match=r"start=2024-01-01T00:00:00 has no time zone"):
         read(database, contracts.BARS, datetime(2024, 1, 1))  # noqa: DTZ001
-    with pytest.raises(StorageError, match="invalid input syntax"):
+    with pytest.raises(StorageError, match=r"invalid input syntax"):
         read(database, contracts.FEATURES, where={"close": "many"})
 
 
 def test_generated_columns_are_computed_by_postgres(any_database):
     table = contracts.HOURLY_SENTIMENT
-    rows = frame(table, DAYS[:1], hours=(1, 2, 3)).assign(bullish_count=[3, 0, 0], bearish_count=[1, 2, 0], neutral_count=[4, 0, 0])
+    rows = frame(table, DAYS[:1], hours=(1, 2, 3)).assign(
+        bullish_count=[3, 0, 0], bearish_count=[1, 2, 0], neutral_count=[4, 0, 0]
+    )
     write(any_database, {table: rows}, DAYS[:1], **BY)
     found = read(any_database, table, columns=["total_count", "score"])
     assert found["total_count"].tolist() == [8, 2, 0]
@@ -100,22 +108,24 @@ def test_the_newest_model_at_a_moment_and_its_artifact(database):
     assert latest_model_id(database, rows["trained_as_of"].iloc[0]) == "old"
     assert latest_model_id(database, datetime(2024, 1, 31, tzinfo=UTC)) is None
     assert load_artifact(database, "old") == rows["artifact"].iloc[0]
-    with pytest.raises(ArtifactError, match="no model 'other'"):
+    with pytest.raises(ArtifactError, match=r"no model 'other'"):
         load_artifact(database, "other")
     with database.connect() as connection:
         connection.execute("UPDATE training.models SET artifact = set_byte(artifact, 3, 77)")
-    with pytest.raises(ArtifactError, match="artifact of 'old' is damaged.*not loaded"):
+    with pytest.raises(ArtifactError, match=r"artifact of 'old' is damaged.*not loaded"):
         load_artifact(database, "old")
 
 
 def test_a_text_is_scored_once_by_each_scorer(any_database):
-    scores = pd.DataFrame({"text_hash": ["a", "b"], "bearish": [0.1, 0.2], "neutral": [0.2, 0.2], "bullish": [0.7, 0.6]})
+    scores = pd.DataFrame(
+        {"text_hash": ["a", "b"], "bearish": [0.1, 0.2], "neutral": [0.2, 0.2], "bullish": [0.7, 0.6]}
+    )
     assert save_scores(any_database, scores, "vader") == 2
     assert save_scores(any_database, scores.assign(bearish=0.9), "vader") == 0
     assert_frame_equal(cached_scores(any_database, ["b", "a", "c"], "vader"), scores.astype({"text_hash": "str"}))
     assert cached_scores(any_database, ["a"], "other").empty
     assert cached_scores(any_database, [], "vader").empty
-    with pytest.raises(ContractError, match="needs the columns"):
+    with pytest.raises(ContractError, match=r"needs the columns"):
         save_scores(any_database, scores.drop(columns="neutral"), "vader")
     for wrong in (1.5, float("nan")):
         with pytest.raises(StorageError, match=r"violates check constraint"):
@@ -129,9 +139,12 @@ def test_a_database_holds_one_world(database, tmp_path):
     claim_world(database, simulated)
     assert world(database) == {"world": "simulated", "simulated": True, "market": "simulated", "posts": "simulated"}
     real = simulated.changed(market="yahoo", posts="none")
-    with pytest.raises(StorageError, match=r"holds simulated data of 'simulated'.*these settings mean real data of 'live'.*another database"):
+    with pytest.raises(
+        StorageError,
+        match=r"holds simulated data of 'simulated'.*these settings mean real data of 'live'.*another database",
+    ):
         claim_world(database, real)
-    with pytest.raises(StorageError, match="simulated data of 'simulated_"):
+    with pytest.raises(StorageError, match=r"simulated data of 'simulated_"):
         claim_world(database, simulated.changed(seed=8))
 
 
@@ -146,7 +159,15 @@ def test_posts_may_join_a_world_later(database, tmp_path):
 
 
 def test_nullable_columns_travel_too(database):
-    kinds = {"text": "text", "time": "timestamptz", "float": "float8", "int": "bigint", "bool": "boolean", "bytes": "bytea", "json": "jsonb"}
+    kinds = {
+        "text": "text",
+        "time": "timestamptz",
+        "float": "float8",
+        "int": "bigint",
+        "bool": "boolean",
+        "bytes": "bytea",
+        "json": "jsonb",
+    }
     columns = binary.order(
         contracts.Column(name=f"{dtype}_value", dtype=dtype, unit="-", meaning="-", nullable=True) for dtype in kinds
     )

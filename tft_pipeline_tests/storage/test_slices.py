@@ -52,7 +52,9 @@ def test_content_hashes_are_the_same_on_every_server(database, postgres15_templa
     other = Database(postgres15_template())
     hashes = [only(write(each, {contracts.DRIFT: rows}, DAYS, **BY)).content_hashes for each in (database, other)]
     assert hashes[0] == hashes[1]
-    assert [read(each, contracts.DRIFT)["subject"].tolist() for each in (database, other)] == [["B", "a-", "a_", "b"]] * 2
+    assert [read(each, contracts.DRIFT)["subject"].tolist() for each in (database, other)] == [
+        ["B", "a-", "a_", "b"]
+    ] * 2
 
 
 def test_only_rows_that_differ_are_written(any_database):
@@ -103,7 +105,10 @@ def test_rows_that_somebody_removed_are_written_again(database):
 
 def test_rows_outside_the_days_are_refused_by_name(database):
     rows = frame(contracts.DECISIONS, DAYS)
-    with pytest.raises(ContractError, match=r"signals.decisions: 1 row\(s\) lie outside .*2024-01-30 … 2024-02-01.*first at ticker=AAPL"):
+    with pytest.raises(
+        ContractError,
+        match=r"signals.decisions: 1 row\(s\) lie outside .*2024-01-30 … 2024-02-01.*first at ticker=AAPL",
+    ):
         write(database, {contracts.DECISIONS: rows}, DAYS[:3], **BY)
     assert slice_status(database, contracts.DECISIONS).empty
 
@@ -111,7 +116,7 @@ def test_rows_outside_the_days_are_refused_by_name(database):
 def test_text_that_postgres_cannot_hold_is_refused_by_name(database):
     for text in ("a\0b", "a\ud800b"):
         rows = frame(contracts.DECISIONS, DAYS).assign(reason=pd.Series([text] * 4, dtype=object))
-        with pytest.raises(ContractError, match="signals.decisions: column 'reason'"):
+        with pytest.raises(ContractError, match=r"signals.decisions: column 'reason'"):
             write(database, {contracts.DECISIONS: rows.astype({"reason": object})}, DAYS, **BY)
 
 
@@ -121,7 +126,7 @@ def test_json_may_be_text_or_mapping_but_no_nan_and_no_nul(database):
     as_text = rows.assign(config=['{"name":"Zoë","losses":[0.5,0.25]}'])
     assert only(write(database, {contracts.MODELS: as_text}, DAYS[:1], **BY)).rows_written == 0
     for bad in ({"loss": float("nan")}, '{"loss": NaN}', {"text": "\0"}, "{", {1, 2}):
-        with pytest.raises(ContractError, match="training.models: column 'config', row 0"):
+        with pytest.raises(ContractError, match=r"training.models: column 'config', row 0"):
             write(database, {contracts.MODELS: rows.assign(config=[bad])}, DAYS[:1], **BY)
 
 
@@ -158,7 +163,9 @@ def test_a_corrected_bar_moves_the_old_version_aside(any_database):
     expected.loc[0, ["close", "known_at"]] = [10.5, at(9)]
     assert_frame_equal(read(any_database, contracts.BARS), expected)
     with any_database.connect() as connection:
-        kept = connection.execute("SELECT close, known_at, replaced_at, typical_price FROM market.bars_revisions").fetchall()
+        kept = connection.execute(
+            "SELECT close, known_at, replaced_at, typical_price FROM market.bars_revisions"
+        ).fetchall()
     assert kept == [(11.0, rows.loc[0, "known_at"], at(9), pytest.approx((12 + 8 + 11) / 3))]
     again = only(write(any_database, {contracts.BARS: corrected}, DAYS, **BY))
     assert (again.rows_written, again.rows_revised, again.slices_changed) == (0, 0, 0)
@@ -212,7 +219,12 @@ def test_a_correction_that_hides_its_date_does_not_change_the_past(database):
 
 def refused(*days):
     return pd.DataFrame(
-        {"day": list(days), "ticker": ["AAPL"] * len(days), "reason": ["high < low"] * len(days), "row": ['{"high": 1, "low": 2}'] * len(days)}
+        {
+            "day": list(days),
+            "ticker": ["AAPL"] * len(days),
+            "reason": ["high < low"] * len(days),
+            "row": ['{"high": 1, "low": 2}'] * len(days),
+        }
     )
 
 
@@ -238,8 +250,14 @@ def test_refused_rows_that_make_no_sense_are_refused_themselves(database):
     ):
         with pytest.raises(ContractError, match=message):
             write(database, {bars: rows}, DAYS, quarantined=bad, **BY)
-    with pytest.raises(ContractError, match="belong to one table"):
-        write(database, {bars: rows, contracts.ACTIONS: frame(contracts.ACTIONS, DAYS)}, DAYS, quarantined=refused(DAYS[0]), **BY)
+    with pytest.raises(ContractError, match=r"belong to one table"):
+        write(
+            database,
+            {bars: rows, contracts.ACTIONS: frame(contracts.ACTIONS, DAYS)},
+            DAYS,
+            quarantined=refused(DAYS[0]),
+            **BY,
+        )
     assert slice_status(database, bars).empty
 
 
@@ -250,7 +268,10 @@ def test_a_writer_whose_successor_has_begun_is_refused(any_database):
     table, rows = contracts.DECISIONS, frame(contracts.DECISIONS, DAYS)
     orphan = take_generation(any_database, [table], DAYS)
     successor = take_generation(any_database, [table], DAYS[1:2])
-    with pytest.raises(StaleWriterError, match=rf"signals.decisions: a later writer \(generation {successor}\).*2024-01-31.*\({orphan}\)"):
+    with pytest.raises(
+        StaleWriterError,
+        match=rf"signals.decisions: a later writer \(generation {successor}\).*2024-01-31.*\({orphan}\)",
+    ):
         write(any_database, {table: rows}, DAYS, generation=orphan, **BY)
     assert slice_status(any_database, table).empty
     write(any_database, {table: rows.iloc[1:2]}, DAYS[1:2], generation=successor, **BY)
@@ -275,7 +296,7 @@ def test_eight_threads_on_one_slice_leave_the_whole_of_one(any_database):
 def test_eight_threads_that_bring_the_same_raw_rows_bring_them_once(any_database):
     rows = frame(contracts.BARS, DAYS, tickers=[f"T{i}" for i in range(40)])
     generation = take_generation(any_database, [contracts.BARS], DAYS)
-    outcomes = race(8, lambda n: write(any_database, {contracts.BARS: rows}, DAYS, generation=generation, **BY))
+    outcomes = race(8, lambda _: write(any_database, {contracts.BARS: rows}, DAYS, generation=generation, **BY))
     assert outcomes == [None] * 8
     assert len(read(any_database, contracts.BARS)) == 160
     with any_database.connect() as connection:
@@ -285,9 +306,11 @@ def test_eight_threads_that_bring_the_same_raw_rows_bring_them_once(any_database
 def test_partitions_may_be_asked_for_by_eight_at_once(any_database):
     days = [date(2020, month, 5) for month in range(1, 13)]
     made = []
-    outcomes = race(8, lambda n: made.extend(partitions.ensure(any_database, ["market.bars", "ops.quarantine"], days)))
+    outcomes = race(8, lambda _: made.extend(partitions.ensure(any_database, ["market.bars", "ops.quarantine"], days)))
     assert outcomes == [None] * 8
-    assert sorted(made) == sorted(f"{name}_2020_{month:02d}" for name in ("market.bars", "ops.quarantine") for month in range(1, 13))
+    assert sorted(made) == sorted(
+        f"{name}_2020_{month:02d}" for name in ("market.bars", "ops.quarantine") for month in range(1, 13)
+    )
     with any_database.connect() as connection:
         connection.execute("SET timezone = 'Asia/Tokyo'")
         bounds = connection.execute(
@@ -297,7 +320,7 @@ def test_partitions_may_be_asked_for_by_eight_at_once(any_database):
 
 
 def test_what_is_not_partitioned_gets_no_partitions(database):
-    with pytest.raises(ValueError, match="ops.slices is not partitioned"):
+    with pytest.raises(ValueError, match=r"ops.slices is not partitioned"):
         partitions.ensure(database, ["ops.slices"], DAYS)
 
 
@@ -309,7 +332,7 @@ def race(n, act):
         barrier.wait()
         try:
             act(number)
-        except Exception as error:  # noqa: BLE001 - handed to the test
+        except Exception as error:
             outcomes[number] = error
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(n)]
@@ -326,10 +349,15 @@ def race(n, act):
 def test_a_failure_between_tables_leaves_nothing_of_the_month(any_database):
     with any_database.connect() as connection:
         connection.execute("ALTER TABLE monitoring.drift ADD CONSTRAINT never CHECK (day_start < '2024-02-01+00')")
-    frames = {contracts.DECISIONS: frame(contracts.DECISIONS, DAYS), contracts.DRIFT: frame(contracts.DRIFT, DAYS, hours=(0,))}
-    with pytest.raises(StorageError, match="violates check constraint"):
+    frames = {
+        contracts.DECISIONS: frame(contracts.DECISIONS, DAYS),
+        contracts.DRIFT: frame(contracts.DRIFT, DAYS, hours=(0,)),
+    }
+    with pytest.raises(StorageError, match=r"violates check constraint"):
         write(any_database, frames, DAYS, **BY)
-    for table in frames:  # January was whole and stays; of February there is nothing, not even in the table that was first
+    for (
+        table
+    ) in frames:  # January was whole and stays; of February there is nothing, not even in the table that was first
         assert read(any_database, table)[table.time].dt.month.tolist() == [1, 1]
         assert slice_status(any_database, table)["day"].tolist() == DAYS[:2]
 
@@ -338,5 +366,5 @@ def test_a_writer_that_waits_too_long_says_so(database, monkeypatch):
     monkeypatch.setattr("tft_pipeline.storage.slices._LOCK_SECONDS", 0.2)
     with database.connect() as connection:
         connection.execute("LOCK TABLE ops.slices IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(StorageError, match="lock timeout.*Another writer holds the lock"):
+        with pytest.raises(StorageError, match=r"lock timeout.*Another writer holds the lock"):
             write(database, {contracts.DECISIONS: frame(contracts.DECISIONS, DAYS)}, DAYS, **BY)

@@ -58,7 +58,12 @@ def features_of(
             if column.minimum is not None or column.maximum is not None:
                 drawn = np.abs(drawn).clip(0, 1) * (-1 if column.maximum == 0 else 1)
             values[column.name] = drawn
-        values |= {"return_1h": returns, "volatility_35h": wave * 1.2, "volatility_ewma": wave * 1.2, PLANTED: mood / np.sqrt(3)}
+        values |= {
+            "return_1h": returns,
+            "volatility_35h": wave * 1.2,
+            "volatility_ewma": wave * 1.2,
+            PLANTED: mood / np.sqrt(3),
+        }
         for column in KNOWN_FEATURES:
             values[column.name] = calendar[column.name]
         frames.append(pd.DataFrame(values))

@@ -1,9 +1,13 @@
 """The feature matrix as an asset. Each feature's formula lives in `features`."""
 
+from datetime import timedelta
+
 import dagster as dg
 
 from tft_pipeline.contracts import ACTIONS, BARS, FEATURES, HOURLY_SENTIMENT, KNOWN_FEATURES, OBSERVED_FEATURES
 from tft_pipeline.features.matrix import WARMUP_DAYS, feature_matrix
+from tft_pipeline.market.actions import dividend_on, split_factor
+from tft_pipeline.market.sessions import infer_phase
 from tft_pipeline.orchestration.assets.market import bar_quality, corporate_actions, market_bars
 from tft_pipeline.orchestration.assets.sentiment import sentiment_hourly
 from tft_pipeline.orchestration.checks import contract_kept
@@ -24,12 +28,15 @@ def features_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     bars = read(pipeline.database, BARS, warm, window.end, as_of=window.moment)
     mood = read(pipeline.database, HOURLY_SENTIMENT, warm, window.end)
     actions = read(pipeline.database, ACTIONS, as_of=window.moment)
-    matrix = feature_matrix(bars, actions, mood, pipeline.calendar.sessions(warm.date(), window.end.date()))
+    bars = bars.assign(split_factor=split_factor(bars, actions), dividend=dividend_on(bars, actions))
+    # From a fortnight before, so that the first bar knows when the one before it was expected to end.
+    grid = pipeline.calendar.bar_grid((warm - timedelta(days=14)).date(), window.end.date(), phase_minutes=infer_phase(bars))
+    matrix = feature_matrix(bars, mood, grid)
     frame = matrix[(matrix["bar_start"] >= window.start) & (matrix["bar_start"] < window.end)]
     written = pipeline.write(context.run_id, {FEATURES: frame}, window)
     in_window = int(((bars["bar_start"] >= window.start) & (bars["bar_start"] < window.end)).sum())
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [FEATURES], window)],
-        observed_features=len(OBSERVED_FEATURES), known_features=len(KNOWN_FEATURES), bars_without_history=in_window - len(frame),
+        observed_features=len(OBSERVED_FEATURES), known_features=len(KNOWN_FEATURES), bars_left_out=in_window - len(frame),
         **coverage(frame, pipeline.tickers if in_window else ()),
     )  # fmt: skip

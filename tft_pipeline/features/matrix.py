@@ -1,0 +1,59 @@
+"""The feature matrix: every feature of every ticker, joined as of each bar's end."""
+
+import numpy as np
+import pandas as pd
+
+from tft_pipeline.contracts import FEATURES, KNOWN_FEATURES, OBSERVED_FEATURES
+from tft_pipeline.features.calendar import known_features
+from tft_pipeline.features.cross_section import cross_section
+from tft_pipeline.features.mood import mood
+from tft_pipeline.features.prices import adjusted
+from tft_pipeline.features.returns import returns
+from tft_pipeline.features.shape import shape
+from tft_pipeline.features.trend import trend
+from tft_pipeline.features.volatility import volatility
+from tft_pipeline.features.volume import volume
+
+# The longest looks back: 36 bars of the MACD line, of which each looks back 104 bars, and a return needs the bar before.
+WARMUP_BARS = 140
+# Calendar days that hold so many bars of the sparsest calendar we know, US half days and holidays included.
+WARMUP_DAYS = 45
+
+
+def feature_matrix(bars: pd.DataFrame, hourly: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
+    """FEATURES of every bar with enough history, sorted by key. Values never depend on anything after the bar's end.
+
+    bars: BARS, with split_factor (what makes a price comparable with those before it) and dividend (dollars a share, as traded, that
+    go ex with the bar). hourly: HOURLY_SENTIMENT. grid: the calendar's expected bars with session_open, session_close,
+    previous_bar_end, covering bars. Bars outside the calendar, and those with fewer than WARMUP_BARS before them, have no row.
+    """
+    ordered = bars.merge(grid[["bar_start", "session_open"]], on="bar_start", how="inner")
+    if ordered.empty:
+        return FEATURES.empty()
+    ordered = ordered.sort_values(["ticker", "bar_start"], ignore_index=True)
+    by_ticker_mood = dict(tuple(hourly.groupby("ticker")))
+    parts = [
+        _of_ticker(of_ticker, by_ticker_mood.get(ticker, hourly.iloc[:0]))
+        for ticker, of_ticker in ordered.groupby("ticker", sort=True)
+    ]
+    rows = pd.concat(parts, ignore_index=True)
+    rows = rows.assign(**cross_section(rows))
+    rows = rows.merge(known_features(grid).drop(columns="bar_end"), on="bar_start", how="left")
+    complete = rows[[column.name for column in (*OBSERVED_FEATURES, *KNOWN_FEATURES)]].notna().all(axis=1)
+    return rows.loc[complete, FEATURES.names].reset_index(drop=True)
+
+
+def _of_ticker(bars: pd.DataFrame, hourly: pd.DataFrame) -> pd.DataFrame:
+    """All features of one ticker's ascending bars that need no other ticker."""
+    prices = adjusted(bars)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        columns = {
+            **returns(prices),
+            **volatility(prices),
+            **shape(prices),
+            **trend(prices),
+            **volume(prices),
+            **mood(bars["bar_end"], hourly),
+        }
+    given = bars[["ticker", "bar_start", "bar_end", "close"]].reset_index(drop=True)
+    return given.assign(total_return_index=np.log(prices.close), **columns)

@@ -1,0 +1,139 @@
+"""Which bars cannot be true, and how far a ticker's day can be trusted. Named rules, counted; nothing is dropped in silence."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from tft_pipeline.contracts import BARS, QUALITY
+from tft_pipeline.market.actions import split_factor
+from tft_pipeline.market.sessions import Calendar, infer_phase
+
+WARN_BELOW = 0.8
+
+PRICES = ["open", "high", "low", "close"]
+_UNIT_ERROR = 20.0  # times its neighbours: no hour of an equity has moved so far; cents for dollars (100) have
+_OUTLIER_DEVIATIONS = 12.0  # robust deviations of the ticker's own hourly returns
+USUAL_BARS = 35  # a US week: what is usual is learned from
+
+
+@dataclass(frozen=True)
+class Judged:
+    """good: BARS. rejected: day (UTC midnight), ticker, reason (a sentence), row (the bar as JSON text)."""
+
+    good: pd.DataFrame
+    rejected: pd.DataFrame
+
+
+def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) -> Judged:
+    """Part the bars that can be true from those that cannot.
+
+    bars: BARS' columns, as a source gave them. actions: ACTIONS known so far: a split explains a jump. before: BARS of the days
+    before, to see a jump at the very first bar. A bar breaking several rules is rejected once, for the first.
+    """
+    reasons = pd.Series(None, index=bars.index, dtype="object")
+    with np.errstate(invalid="ignore"):
+        for sentence, broken in _rules(bars):
+            reasons[reasons.isna() & broken] = sentence
+    sound = bars[reasons.isna()]
+    ratio = _times_its_neighbours(sound, actions, before)
+    for index in ratio.index[(ratio > _UNIT_ERROR) | (ratio < 1 / _UNIT_ERROR)]:
+        reasons[index] = f"close {bars.at[index, 'close']:g} is {ratio[index]:.3g} times its neighbours', and no split explains it"
+    bad = reasons.notna()
+    rejected = bars[bad]
+    return Judged(
+        good=bars.loc[~bad, BARS.names].reset_index(drop=True),
+        rejected=pd.DataFrame(
+            {
+                "day": rejected["bar_start"].dt.floor("D").to_numpy(),
+                "ticker": rejected["ticker"].to_numpy(),
+                "reason": reasons[bad].to_numpy(),
+                "row": [json.dumps(row, default=str) for row in rejected.replace({np.nan: None}).to_dict("records")],
+            }
+        ),
+    )
+
+
+def _rules(bars: pd.DataFrame) -> list[tuple[str, pd.Series]]:
+    """(why, which bars), the gravest first."""
+    prices = bars[PRICES]
+    missing = ~np.isfinite(prices.astype(float)).all(axis=1)
+    return [
+        ("a price is missing or not finite", missing),
+        ("a price is not above zero", ~missing & (prices <= 0).any(axis=1)),
+        ("high is below low", bars["high"] < bars["low"]),
+        ("open lies outside low and high", (bars["open"] < bars["low"]) | (bars["open"] > bars["high"])),
+        ("close lies outside low and high", (bars["close"] < bars["low"]) | (bars["close"] > bars["high"])),
+        ("volume is missing, negative or not finite", ~(bars["volume"].between(0, np.finfo(float).max))),
+        ("the bar does not end after it begins", bars["bar_end"] <= bars["bar_start"]),
+        ("the ticker already has a bar with this start", bars.duplicated(["ticker", "bar_start"])),
+    ]
+
+
+def _times_its_neighbours(bars: pd.DataFrame, actions: pd.DataFrame, before: pd.DataFrame) -> pd.Series:
+    """Close over the median close of the seven bars around, split-adjusted; aligned to bars' index."""
+    columns = ["ticker", "bar_start", "close"]
+    both = pd.concat([before[columns].assign(origin=-1), bars[columns].assign(origin=bars.index)], ignore_index=True)
+    both = both.sort_values(["ticker", "bar_start"], kind="stable", ignore_index=True)
+    both["adjusted"] = both["close"] * split_factor(both, actions)
+    median = both.groupby("ticker", sort=False)["adjusted"].rolling(7, center=True, min_periods=1).median()
+    ratio = both["adjusted"].to_numpy() / median.to_numpy()
+    mine = (both["origin"] >= 0).to_numpy()
+    return pd.Series(ratio[mine], index=both.loc[mine, "origin"].to_numpy()).reindex(bars.index)
+
+
+def quality(
+    bars: pd.DataFrame, rejected: pd.DataFrame, actions: pd.DataFrame, calendar: Calendar, *, tickers: Sequence[str],
+    start: datetime, end: datetime, as_of: datetime,
+) -> pd.DataFrame:  # fmt: skip
+    """QUALITY: a row for each ticker and session day of start <= day < end, also for a ticker without a bar that day.
+
+    bars: BARS of these days and some before, to know what is usual. rejected: day, ticker of the bars in quarantine.
+    as_of: a bar that has not ended by then is not missing yet.
+    score = 1 - (missing + quarantined + (stale + zero volume + outliers) / 2) / expected, not below 0: what is not there or was
+    refused counts whole, what is there but doubtful counts half.
+    """
+    grid = calendar.bar_grid(start.date(), end.date(), phase_minutes=infer_phase(bars))
+    grid = grid[(grid["bar_start"] >= start) & (grid["bar_start"] < end) & (grid["bar_end"] <= as_of)]
+    if grid.empty or not len(tickers):
+        return QUALITY.empty()
+    days = grid.assign(day_start=grid["bar_start"].dt.floor("D")).groupby("day_start").size().rename("expected_bars").reset_index()
+    rows = pd.DataFrame({"ticker": pd.Series(sorted(tickers), dtype="str")}).merge(days, how="cross")
+    counted = _doubts(bars, actions)
+    counted = counted[(counted["bar_start"] >= start) & (counted["bar_start"] < end)]
+    expected = counted["bar_start"].isin(grid["bar_start"])
+    counts = counted.assign(
+        day_start=counted["bar_start"].dt.floor("D"), bars=1, on_grid=expected, zero_volume_bars=counted["volume"] == 0
+    )
+    names = ["bars", "on_grid", "stale_bars", "zero_volume_bars", "outlier_bars"]
+    sums = counts.groupby(["ticker", "day_start"])[names].sum().reset_index()
+    refused = rejected.groupby(["ticker", "day"]).size().rename("quarantined_bars").reset_index().rename(columns={"day": "day_start"})
+    refused["day_start"] = pd.to_datetime(refused["day_start"], utc=True).astype(rows["day_start"].dtype)
+    rows = rows.merge(sums, how="left", on=["ticker", "day_start"])
+    rows = rows.merge(refused.astype({"ticker": rows["ticker"].dtype}), how="left", on=["ticker", "day_start"])
+    rows = rows.fillna(dict.fromkeys([*names, "quarantined_bars"], 0)).astype(dict.fromkeys([*names, "quarantined_bars"], "int64"))
+    # A refused bar is not held, but it is not missing: it has its own count.
+    rows["missing_bars"] = (rows["expected_bars"] - rows["on_grid"] - rows["quarantined_bars"]).clip(lower=0)
+    doubtful = rows["stale_bars"] + rows["zero_volume_bars"] + rows["outlier_bars"]
+    faults = rows["missing_bars"] + rows["quarantined_bars"] + doubtful / 2
+    rows["score"] = (1 - faults / rows["expected_bars"]).clip(0.0, 1.0)
+    return rows[QUALITY.names].sort_values(["ticker", "day_start"], ignore_index=True)
+
+
+def _doubts(bars: pd.DataFrame, actions: pd.DataFrame) -> pd.DataFrame:
+    """bars with stale_bars (repeats the bar before, price for price) and outlier_bars (a jump beyond what is usual), as booleans."""
+    ordered = bars.sort_values(["ticker", "bar_start"], ignore_index=True)
+    grouped = ordered.groupby("ticker", sort=False)
+    same = pd.Series(True, index=ordered.index)
+    for price in PRICES:
+        same &= ordered[price] == grouped[price].shift()
+    adjusted = np.log(ordered["close"] * split_factor(ordered, actions))
+    returns = (adjusted - adjusted.groupby(ordered["ticker"], sort=False).shift()).abs()
+    # The median of |x| over 0.6745 is a robust deviation. Of the bars before only, so that a day's judgement never changes later.
+    usual = returns.groupby(ordered["ticker"], sort=False).transform(
+        lambda of_ticker: of_ticker.shift().rolling(USUAL_BARS, min_periods=USUAL_BARS // 2).median() / 0.6745
+    )
+    return ordered.assign(stale_bars=same, outlier_bars=(returns > _OUTLIER_DEVIATIONS * usual) & (usual > 0))
