@@ -24,7 +24,15 @@ sys.path.insert(0, str(ROOT))
 
 from tft_pipeline.sentiment.cleaning import clean  # noqa: E402
 from tft_pipeline.sources.scorer_batches import harmless  # noqa: E402
-from tft_pipeline.sources.scorer_minilm import FEATURES, HEAD, MiniLmEncoder, MiniLmScorer, masked, verified_encoder  # noqa: E402
+from tft_pipeline.sources.scorer_minilm import (  # noqa: E402
+    FEATURES,
+    HEAD,
+    MiniLmEncoder,
+    MiniLmScorer,
+    head_logits,
+    masked,
+    verified_encoder,
+)
 from tft_pipeline.sources.scorer_vader import VaderScorer  # noqa: E402
 
 Scores = npt.NDArray[np.float64]
@@ -32,7 +40,7 @@ BEGIN, END = "<!-- metrics: written by scripts/train_bundled_scorer.py -->", "<!
 MOODS = ("bearish", "neutral", "bullish")
 
 MEMBERS, HIDDEN, EPOCHS, BATCH = 3, 32, 24, 256
-LEARNING_RATE, WEIGHT_DECAY, LABEL_SMOOTHING, NOISE = 1.5e-3, 0.05, 0.05, 0.1
+LEARNING_RATE, WEIGHT_DECAY, LABEL_SMOOTHING = 1.5e-3, 0.05, 0.05
 DROPOUT_IN, DROPOUT_HIDDEN = 0.3, 0.5
 NEWS_SHARE = 0.5  # of the loss; within a set, each mood has a third
 
@@ -83,21 +91,24 @@ def train(rows: pd.DataFrame, output: Path) -> None:
     features = encoded(rows["cleaned"].tolist())
     mood = torch.tensor(rows["mood"].to_numpy())
     parts = {part: torch.tensor(np.flatnonzero(rows["part"] == part)) for part in ("train", "validation")}
-    mean, deviation = features[parts["train"]].mean(dim=0), features[parts["train"]].std(dim=0)
+    mean, deviation = features[parts["train"]].mean(dim=0), features[parts["train"]].std(dim=0).clamp(min=1e-3)
     members = [fitted((features - mean) / deviation, mood, rows, parts, seed) for seed in range(MEMBERS)]
     stacked = {name: torch.stack([member[name] for member in members]) for name in members[0]}
-    weight = stacked["1.weight"].transpose(1, 2) / deviation[:, None]  # (members, FEATURES, HIDDEN): takes raw features
     head = {
-        "in.weight": weight,
-        "in.bias": stacked["1.bias"][:, None, :] - torch.einsum("f,mfh->mh", mean, weight)[:, None, :],
+        "in.mean": mean,
+        "in.deviation": deviation,
+        "in.weight": stacked["1.weight"].transpose(1, 2),  # (members, FEATURES, HIDDEN)
+        "in.bias": stacked["1.bias"][:, None, :],
         "out.weight": stacked["4.weight"].transpose(1, 2),
         "out.bias": stacked["4.bias"][:, None, :],
+        "temperature": torch.tensor(1.0),
     }
-    head["temperature"] = torch.tensor(1.0)
-    head["temperature"] = best_temperature(head, features, mood, torch.tensor(np.flatnonzero((rows["part"] == "validation") & (rows["source"] == "wsb"))))
+    judged = torch.tensor(np.flatnonzero((rows["part"] == "validation") & (rows["source"] == "wsb")))
+    head["temperature"] = best_temperature(head_logits(head, features[judged]), mood[judged])
     output.parent.mkdir(parents=True, exist_ok=True)
-    half = {name: tensor.half().contiguous() if name.endswith("weight") else tensor.float().contiguous() for name, tensor in head.items()}
+    half = {name: (tensor.half() if name.endswith("weight") else tensor.float()).contiguous() for name, tensor in head.items()}
     save_file(half, output)
+    output.chmod(0o644)
 
 
 def encoded(cleaned: Sequence[str]) -> torch.Tensor:
@@ -132,8 +143,7 @@ def fitted(
     for _ in range(EPOCHS):
         network.train()
         for batch in parts["train"][torch.randperm(len(parts["train"]))].split(BATCH):
-            seen = standard[batch] + NOISE * torch.randn(len(batch), FEATURES)
-            loss = torch.nn.functional.cross_entropy(network(seen), mood[batch], reduction="none", label_smoothing=LABEL_SMOOTHING)
+            loss = torch.nn.functional.cross_entropy(network(standard[batch]), mood[batch], reduction="none", label_smoothing=LABEL_SMOOTHING)
             optimizer.zero_grad()
             (loss * weight[batch]).mean().backward()
             optimizer.step()
@@ -148,13 +158,10 @@ def fitted(
     return kept
 
 
-def best_temperature(head: dict[str, torch.Tensor], features: torch.Tensor, mood: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """The divisor of the logits that makes the validation part likeliest (Guo et al. 2017)."""
-    with torch.no_grad():
-        hidden = torch.nn.functional.gelu(torch.einsum("rf,mfh->mrh", features[rows], head["in.weight"]) + head["in.bias"])
-        logits = (torch.einsum("mrh,mhc->mrc", hidden, head["out.weight"]) + head["out.bias"]).mean(dim=0)
+def best_temperature(logits: torch.Tensor, mood: torch.Tensor) -> torch.Tensor:
+    """The divisor of the logits, (n, 3), that makes the validation part likeliest (Guo et al. 2017)."""
     grid = torch.linspace(0.3, 4.0, 371)
-    losses = torch.stack([torch.nn.functional.cross_entropy(logits / t, mood[rows]) for t in grid])
+    losses = torch.stack([torch.nn.functional.cross_entropy(logits / t, mood) for t in grid])
     return grid[losses.argmin()]
 
 

@@ -74,7 +74,7 @@ COMMENT ON COLUMN features.hourly.ticker IS 'Exchange ticker, upper case.';
 COMMENT ON COLUMN features.hourly.bar_start IS 'First moment of the bar. [UTC]';
 COMMENT ON COLUMN features.hourly.bar_end IS 'First moment after the bar. [UTC]';
 COMMENT ON COLUMN features.hourly.close IS 'Close as traded. [USD a share]';
-COMMENT ON COLUMN features.hourly.total_return_index IS 'Log of the split- and dividend-adjusted price: only its differences mean anything. [log]';
+COMMENT ON COLUMN features.hourly.total_return_index IS 'Log of the split-adjusted price: only its differences mean anything. Dividends are in return_1h, not here. [log]';
 COMMENT ON COLUMN features.hourly.return_1h IS 'Return of the bar against the bar before. [log]';
 COMMENT ON COLUMN features.hourly.return_2h IS 'Return over 2 bars. [log]';
 COMMENT ON COLUMN features.hourly.return_3h IS 'Return over 3 bars. [log]';
@@ -119,7 +119,7 @@ COMMENT ON COLUMN features.hourly.sentiment_confidence IS 'Mean confidence of th
 COMMENT ON COLUMN features.hourly.sentiment_disagreement IS '1 - |bullish - bearish| / (bullish + bearish); 0 without either. [0…1]';
 COMMENT ON COLUMN features.hourly.mentions_log IS 'log(1 + mentions since the bar before). [log]';
 COMMENT ON COLUMN features.hourly.mentions_attention IS 'mentions_log minus its mean over 70 bars. [log]';
-COMMENT ON COLUMN features.hourly.hour_sin IS 'Hour of day of the bar''s end, exchange time, on a circle. [-1…1]';
+COMMENT ON COLUMN features.hourly.hour_sin IS 'Hours from the session''s open to the bar''s end, on a circle of 24: the time of day, whatever daylight saving does. [-1…1]';
 COMMENT ON COLUMN features.hourly.hour_cos IS 'The same, cosine. [-1…1]';
 COMMENT ON COLUMN features.hourly.weekday_sin IS 'Day of the week on a circle. [-1…1]';
 COMMENT ON COLUMN features.hourly.weekday_cos IS 'The same, cosine. [-1…1]';

@@ -598,7 +598,8 @@ def table(name: str) -> Table:
 
 def utc(values: pd.Series) -> pd.Series:
     """values as microsecond UTC: the one resolution that frames and PostgreSQL share."""
-    return values.dt.tz_convert("UTC").dt.as_unit("us")
+    converted: pd.Series = values.dt.tz_convert("UTC").dt.as_unit("us")
+    return converted
 
 
 def concat(frames: Iterable[pd.DataFrame], table: Table) -> pd.DataFrame:

@@ -15,7 +15,11 @@ def known_features(grid: pd.DataFrame) -> pd.DataFrame:
     since_open = (grid["bar_end"] - grid["session_open"]).dt.total_seconds() / 3600
     length = (grid["session_close"] - grid["session_open"]).dt.total_seconds() / 3600
     gap = (grid["bar_start"] - grid["previous_bar_end"]).dt.total_seconds() / 3600
-    hour, weekday, month = since_open / 24, grid["session_open"].dt.dayofweek / 7, (grid["session_open"].dt.month - 1) / 12
+    hour, weekday, month = (
+        since_open / 24,
+        grid["session_open"].dt.dayofweek / 7,
+        (grid["session_open"].dt.month - 1) / 12,
+    )
     circles = {"hour": hour, "weekday": weekday, "month": month}
     values: dict[str, pd.Series] = {"bar_start": grid["bar_start"], "bar_end": grid["bar_end"]}
     for name, turn in circles.items():

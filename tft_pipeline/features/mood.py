@@ -23,10 +23,14 @@ def mood(bar_ends: pd.Series, hourly: pd.DataFrame) -> dict[str, Floats]:
     bar, rows = bar[usable], hourly[usable]
     bullish, bearish, neutral = (_summed(bar, rows[name].to_numpy(np.float64), len(ends)) for name in COUNTS)
     total = bullish + bearish + neutral
-    sure = _summed(bar, rows["confidence"].to_numpy(np.float64) * rows[COUNTS].sum(axis=1).to_numpy(np.float64), len(ends))
+    sure = _summed(
+        bar, rows["confidence"].to_numpy(np.float64) * rows[COUNTS].sum(axis=1).to_numpy(np.float64), len(ends)
+    )
     score = (bullish - bearish) / (total + SHRINKAGE)
     logs = np.log1p(total)
-    week = {name: windows(values, 7).sum(axis=1) for name, values in (("up", bullish), ("down", bearish), ("all", total))}
+    week = {
+        name: windows(values, 7).sum(axis=1) for name, values in (("up", bullish), ("down", bearish), ("all", total))
+    }
     return {
         "sentiment_score": score,
         "sentiment_score_7h": (week["up"] - week["down"]) / (week["all"] + SHRINKAGE),

@@ -57,4 +57,6 @@ def exponential_weights(decay: float, length: int) -> Floats:
 def ratio(numerator: Floats, denominator: Floats, *, otherwise: float) -> Floats:
     """numerator / denominator, and `otherwise` where the denominator is 0; NaN stays NaN."""
     zero = denominator == 0
-    return np.where(zero, np.where(np.isnan(numerator), np.nan, otherwise), numerator / np.where(zero, 1.0, denominator))
+    return np.where(
+        zero, np.where(np.isnan(numerator), np.nan, otherwise), numerator / np.where(zero, 1.0, denominator)
+    )

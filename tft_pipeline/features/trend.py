@@ -6,7 +6,16 @@ Sources: Wilder, New Concepts in Technical Trading Systems (1978) for RSI and tr
 import numpy as np
 
 from tft_pipeline.features.prices import Prices
-from tft_pipeline.features.rolling import Floats, correlation, deviation, exponential_weights, mean, ratio, weighted, windows
+from tft_pipeline.features.rolling import (
+    Floats,
+    correlation,
+    deviation,
+    exponential_weights,
+    mean,
+    ratio,
+    weighted,
+    windows,
+)
 
 # EMA n has decay 1 - 2/(n+1); beyond four times n less than a thousandth of the weight is left, and is cut off.
 EMA_9, EMA_12, EMA_26 = (exponential_weights(1 - 2 / (n + 1), 4 * n) for n in (9, 12, 26))

@@ -20,6 +20,8 @@ def volume(prices: Prices) -> dict[str, Floats]:
         "volume_change_1h": change,
         "price_volume_correlation_35h": correlation(one, change, 35),
         # Without a trade in seven bars there is no average price to be away from.
-        "vwap_distance_7h": np.where(traded > 0, np.log(prices.close / np.where(average > 0, average, prices.close)), traded * 0.0),
+        "vwap_distance_7h": np.where(
+            traded > 0, np.log(prices.close / np.where(average > 0, average, prices.close)), traded * 0.0
+        ),
         "illiquidity_35h": np.log(mean(np.abs(one) / millions, 35) + 1e-12),
     }

@@ -59,4 +59,5 @@ def fan_chart(quantiles: pd.DataFrame, features: pd.DataFrame, ticker: str) -> b
 
 
 def _growth(log_returns: pd.Series) -> npt.NDArray[np.float64]:
-    return np.exp(log_returns.to_numpy(dtype=np.float64))
+    growth: npt.NDArray[np.float64] = np.exp(log_returns.to_numpy(dtype=np.float64))
+    return growth

@@ -41,7 +41,9 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
     sound = bars[reasons.isna()]
     ratio = _times_its_neighbours(sound, actions, before)
     for index in ratio.index[(ratio > _UNIT_ERROR) | (ratio < 1 / _UNIT_ERROR)]:
-        reasons[index] = f"close {bars.at[index, 'close']:g} is {ratio[index]:.3g} times its neighbours', and no split explains it"
+        reasons[index] = (
+            f"close {bars.at[index, 'close']:g} is {ratio[index]:.3g} times its neighbours', and no split explains it"
+        )
     bad = reasons.notna()
     rejected = bars[bad]
     return Judged(
@@ -100,7 +102,13 @@ def quality(
     grid = grid[(grid["bar_start"] >= start) & (grid["bar_start"] < end) & (grid["bar_end"] <= as_of)]
     if grid.empty or not len(tickers):
         return QUALITY.empty()
-    days = grid.assign(day_start=grid["bar_start"].dt.floor("D")).groupby("day_start").size().rename("expected_bars").reset_index()
+    days = (
+        grid.assign(day_start=grid["bar_start"].dt.floor("D"))
+        .groupby("day_start")
+        .size()
+        .rename("expected_bars")
+        .reset_index()
+    )
     rows = pd.DataFrame({"ticker": pd.Series(sorted(tickers), dtype="str")}).merge(days, how="cross")
     counted = _doubts(bars, actions)
     counted = counted[(counted["bar_start"] >= start) & (counted["bar_start"] < end)]
@@ -110,11 +118,19 @@ def quality(
     )
     names = ["bars", "on_grid", "stale_bars", "zero_volume_bars", "outlier_bars"]
     sums = counts.groupby(["ticker", "day_start"])[names].sum().reset_index()
-    refused = rejected.groupby(["ticker", "day"]).size().rename("quarantined_bars").reset_index().rename(columns={"day": "day_start"})
+    refused = (
+        rejected.groupby(["ticker", "day"])
+        .size()
+        .rename("quarantined_bars")
+        .reset_index()
+        .rename(columns={"day": "day_start"})
+    )
     refused["day_start"] = pd.to_datetime(refused["day_start"], utc=True).astype(rows["day_start"].dtype)
     rows = rows.merge(sums, how="left", on=["ticker", "day_start"])
     rows = rows.merge(refused.astype({"ticker": rows["ticker"].dtype}), how="left", on=["ticker", "day_start"])
-    rows = rows.fillna(dict.fromkeys([*names, "quarantined_bars"], 0)).astype(dict.fromkeys([*names, "quarantined_bars"], "int64"))
+    rows = rows.fillna(dict.fromkeys([*names, "quarantined_bars"], 0)).astype(
+        dict.fromkeys([*names, "quarantined_bars"], "int64")
+    )
     # A refused bar is not held, but it is not missing: it has its own count.
     rows["missing_bars"] = (rows["expected_bars"] - rows["on_grid"] - rows["quarantined_bars"]).clip(lower=0)
     doubtful = rows["stale_bars"] + rows["zero_volume_bars"] + rows["outlier_bars"]

@@ -22,7 +22,9 @@ class Calendar:
 
     def __init__(self, name: str) -> None:
         if name not in exchange_calendars.get_calendar_names(include_aliases=True):
-            raise ConfigError(f"{name!r} is no trading calendar; set TFT_CALENDAR to one of exchange_calendars, such as XNYS or 24/7.")
+            raise ConfigError(
+                f"{name!r} is no trading calendar; set TFT_CALENDAR to one of exchange_calendars, such as XNYS or 24/7."
+            )
         self.name = name
 
     def sessions(self, start: date, end: date) -> pd.DataFrame:
@@ -78,7 +80,9 @@ class Calendar:
     def next_bars(self, after: datetime, count: int, *, phase_minutes: int) -> pd.DataFrame:
         """The count bars of the grid that begin at or after a moment."""
         days = 14 + 2 * count
-        grid = self.bar_grid(after.date() - timedelta(days=7), after.date() + timedelta(days=days), phase_minutes=phase_minutes)
+        grid = self.bar_grid(
+            after.date() - timedelta(days=7), after.date() + timedelta(days=days), phase_minutes=phase_minutes
+        )
         return grid[grid["bar_start"] >= after].head(count).reset_index(drop=True)
 
 

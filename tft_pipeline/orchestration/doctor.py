@@ -15,7 +15,7 @@ from tft_pipeline.storage.audit import disagreements
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.migrate import applied
 from tft_pipeline.storage.opening import open_database
-from tft_pipeline.training.fit import describe_device
+from tft_pipeline.training.device import place
 
 FREE_BYTES_WANTED = 2 * 2**30
 
@@ -35,7 +35,7 @@ def examine(settings: Settings) -> list[Finding]:
     return [
         _look("python", lambda: f"{sys.version.split()[0]} at {sys.prefix}"),
         _look("disk", lambda: _disk(settings)),
-        _look("device", lambda: describe_device(settings.training.device)),
+        _look("device", lambda: _device(settings)),
         _look("bars", lambda: _bars(settings)),
         _look("posts", lambda: _posts(settings)),
         _look("scorer", lambda: _scorer(settings)),
@@ -100,3 +100,8 @@ def _ledger(database: Database) -> str:
             f"{len(found)} slices hold other rows than ops.slices says, first {found[0]}; refresh those days."
         )
     return "every slice holds as many rows as ops.slices says"
+
+
+def _device(settings: Settings) -> str:
+    found = place(settings.training.device)
+    return f"{found.device}, {found.precision}" + (f"; {found.remark}" if found.remark else "")

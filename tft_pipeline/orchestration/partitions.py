@@ -28,8 +28,18 @@ TRAINING_DAYS = dg.DynamicPartitionsDefinition(name="training_days")
 def partitioned(
     assets: Sequence[dg.AssetsDefinition], definition: dg.PartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
-    """The assets over the days of this installation: modules declare what is computed, settings say for which days."""
-    return [asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=definition)) for asset in assets]
+    """The assets over the days of this installation: modules declare what is computed, settings say for which days.
+
+    Over days, a range is one run; over training days, each is a run of its own.
+    """
+    single = isinstance(definition, dg.TimeWindowPartitionsDefinition)
+    policy = dg.BackfillPolicy.single_run() if single else dg.BackfillPolicy.multi_run(1)
+    return [
+        asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=definition)).with_attributes(
+            backfill_policy=policy
+        )
+        for asset in assets
+    ]
 
 
 @dataclass(frozen=True)

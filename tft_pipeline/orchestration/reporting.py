@@ -17,10 +17,6 @@ from tft_pipeline.storage.slices import Written
 
 OWNERS = ["team:forecasting"]
 
-# What may pass by itself: a lock, a restarting server. A broken contract does not.
-RETRY = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-
-
 def about(group: str, *tables: Table, kinds: set[str] | None = None) -> dict[str, Any]:
     """Arguments of @dg.asset that every table's asset shares: where it lies, its columns with units, its blocking check."""
     main = tables[0]
@@ -37,8 +33,6 @@ def about(group: str, *tables: Table, kinds: set[str] | None = None) -> dict[str
         "group_name": group,
         "owners": OWNERS,
         "kinds": {"postgres", *(kinds or set())},
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "retry_policy": RETRY,
         "metadata": {
             "dagster/table_name": ", ".join(table.name for table in tables),
             "dagster/storage_kind": "postgres",

@@ -113,11 +113,16 @@ class MiniLmScorer:
         return result
 
     def _probabilities(self, features: torch.Tensor) -> Probabilities:
-        """(rows, 3): softmax of the mean logits of the head's members over its temperature."""
-        head = self._head
-        hidden = torch.nn.functional.gelu(torch.einsum("rf,mfh->mrh", features, head["in.weight"]) + head["in.bias"])
-        logits = (torch.einsum("mrh,mhc->mrc", hidden, head["out.weight"]) + head["out.bias"]).mean(dim=0)
-        return rounded(torch.softmax(logits.double() / head["temperature"].double(), dim=1).numpy())
+        logits = head_logits(self._head, features).double()
+        return rounded(torch.softmax(logits / self._head["temperature"].double(), dim=1).numpy())
+
+
+def head_logits(head: dict[str, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
+    """(rows, 3) before the softmax: the mean of the head's members, each one hidden layer on standardised features."""
+    with torch.inference_mode():
+        standard = (features - head["in.mean"]) / head["in.deviation"]  # (rows, FEATURES)
+        hidden = torch.nn.functional.gelu(torch.einsum("rf,mfh->mrh", standard, head["in.weight"]) + head["in.bias"])
+        return (torch.einsum("mrh,mhc->mrc", hidden, head["out.weight"]) + head["out.bias"]).mean(dim=0)
 
 
 def rounded(probabilities: npt.NDArray[np.float64]) -> Probabilities:
@@ -177,8 +182,8 @@ def _digest(file: Path) -> str:
 
 
 def _load_head(file: Path) -> dict[str, torch.Tensor]:
-    """in.weight (members, FEATURES, hidden), in.bias (members, 1, hidden), out.weight (members, hidden, 3), out.bias (members, 1, 3),
-    temperature ()."""
+    """in.mean, in.deviation (FEATURES), in.weight (members, FEATURES, hidden), in.bias (members, 1, hidden),
+    out.weight (members, hidden, 3), out.bias (members, 1, 3), temperature ()."""
     try:
         with safe_open(file, framework="pt") as stored:
             head = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118: not a mapping
@@ -186,7 +191,7 @@ def _load_head(file: Path) -> dict[str, torch.Tensor]:
         raise SourceError(f"the bundled scorer's head {file.name} cannot be read ({error}); install tft-pipeline again.") from None
     members, _, hidden = head["in.weight"].shape if "in.weight" in head and head["in.weight"].dim() == 3 else (0, 0, 0)
     shapes = {
-        "in.weight": (members, FEATURES, hidden), "in.bias": (members, 1, hidden), "out.weight": (members, hidden, 3),
+        "in.mean": (FEATURES,), "in.deviation": (FEATURES,), "in.weight": (members, FEATURES, hidden), "in.bias": (members, 1, hidden), "out.weight": (members, hidden, 3),
         "out.bias": (members, 1, 3), "temperature": (),
     }  # fmt: skip
     if not members or {name: tuple(tensor.shape) for name, tensor in head.items()} != shapes:
@@ -194,4 +199,6 @@ def _load_head(file: Path) -> dict[str, torch.Tensor]:
             f"the bundled scorer's head {file.name} has tensors { {n: tuple(t.shape) for n, t in head.items()} }, "
             f"expected {shapes}; run scripts/train_bundled_scorer.py."
         )
+    if not all(bool(tensor.isfinite().all()) for tensor in head.values()):
+        raise SourceError(f"the bundled scorer's head {file.name} holds numbers that are not finite; run scripts/train_bundled_scorer.py.")
     return head

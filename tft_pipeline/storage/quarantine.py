@@ -8,6 +8,7 @@ import pandas as pd
 import psycopg
 from psycopg.rows import TupleRow
 
+from tft_pipeline.contracts import UTC
 from tft_pipeline.errors import ContractError
 from tft_pipeline.storage.database import Database
 
@@ -75,3 +76,16 @@ def listed(database: Database, name: str | None = None, *, limit: int = 1000) ->
             {"name": name, "limit": limit},
         ).fetchall()
     return pd.DataFrame(rows, columns=columns)
+
+
+def between(database: Database, name: str, first: date, last: date) -> pd.DataFrame:
+    """day (UTC midnight), ticker, reason of what was refused for a table from first to last, both included."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            """
+            SELECT slice_day, ticker, reason FROM ops.quarantine
+            WHERE table_name = %s AND slice_day BETWEEN %s AND %s ORDER BY slice_day, ticker, fingerprint""",
+            (name, first, last),
+        ).fetchall()
+    frame = pd.DataFrame(rows, columns=["day", "ticker", "reason"])
+    return frame.assign(day=pd.to_datetime(frame["day"], utc=True).astype(UTC)).astype({"ticker": "str", "reason": "str"})

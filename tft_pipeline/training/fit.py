@@ -80,13 +80,12 @@ def fit(
             network, windows, split.training, split.validation, settings=settings, where=where, generator=generator
         )
         epochs = training.run(on_epoch)
-        quantiles, validation = (
-            quantiles_in_units(network, windows, split.validation),
-            torch.from_numpy(split.validation),
-        )
-        actual = windows.targets(validation.to(where.device)).double().cpu().numpy()
+        quantiles = quantiles_in_units(network, windows, split.validation)
+        validation = torch.from_numpy(split.validation).to(where.device)
+        actual = windows.targets(validation).double().cpu().numpy()
         metrics = {
-            **measured(windows, validation.to(where.device), quantiles),
+            **measured(windows, validation, quantiles),
+            "validation_loss": float(calibration.pinball(actual, quantiles).mean()),
             "epochs_run": len(epochs),
             "epochs": [_without_time(epoch) for epoch in epochs],
             "training_windows": len(split.training),

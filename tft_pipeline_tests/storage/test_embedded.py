@@ -189,6 +189,46 @@ def test_it_recovers_from_a_kill_9_of_the_server(home):
         assert runs(again.pid)
 
 
+def test_a_server_that_dies_at_once_is_started_three_times_and_given_up(home, monkeypatch):
+    with embedded.start(home) as server:
+        pass
+    launches = []
+    launch = embedded._launch
+
+    def launch_and_kill(data, account):
+        launch(data, account)
+        launches.append(embedded._postmaster(data))
+        psutil.Process(launches[-1]).kill()
+        while runs(launches[-1]):
+            pass
+
+    monkeypatch.setattr(embedded, "_launch", launch_and_kill)
+    with pytest.raises(StorageError, match=r"(?s)dies as soon as it runs.*The end of .*server.log"):
+        embedded.start(home)
+    assert len(launches) == 3
+    monkeypatch.undo()
+    with embedded.start(home) as again:
+        assert again.pid not in {server.pid, *launches}
+
+
+def test_a_killed_servers_backends_are_waited_for(home, monkeypatch):
+    with embedded.start(home):
+        pass
+    attempts = []
+    program = embedded._program
+
+    def busy_twice(name, *arguments, **more):
+        attempts.append(name)
+        if len(attempts) < 3:
+            raise StorageError("FATAL: pre-existing shared memory block (key 1, ID 2) is still in use")
+        return program(name, *arguments, **more)
+
+    monkeypatch.setattr(embedded, "_program", busy_twice)
+    with embedded.start(home) as server:
+        assert runs(server.pid)
+    assert attempts == ["pg_ctl"] * 3
+
+
 def test_a_process_id_that_belongs_to_another_program_now_is_no_server(home):
     with embedded.start(home) as server:
         lines = (server.data / "postmaster.pid").read_text().split("\n")
@@ -283,11 +323,14 @@ from tft_pipeline.storage import embedded
 with embedded.start(Path({str(home)!r})) as server:
     print(server.dsn("mine"))
 """
-    environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *sys.path])}
+    environment = {
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *(p for p in sys.path if p.endswith("site-packages"))]),
+    }
     options = {"user": "nobody", "cwd": "/", "capture_output": True, "text": True, "timeout": 60, "env": environment}
     for interpreter in (sys.executable, "/usr/bin/python3"):
         with contextlib.suppress(PermissionError, FileNotFoundError):
-            check = f"import sys, tft_pipeline.errors, psycopg_binary; assert sys.version_info[:2] == {sys.version_info[:2]}"
+            check = f"import sys, tft_pipeline.errors, psycopg; assert sys.version_info[:2] == {sys.version_info[:2]}"
             if subprocess.run([interpreter, "-c", check], check=False, **options).returncode == 0:
                 break
     else:

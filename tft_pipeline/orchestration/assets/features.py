@@ -30,7 +30,9 @@ def features_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     actions = read(pipeline.database, ACTIONS, as_of=window.moment)
     bars = bars.assign(split_factor=split_factor(bars, actions), dividend=dividend_on(bars, actions))
     # From a fortnight before, so that the first bar knows when the one before it was expected to end.
-    grid = pipeline.calendar.bar_grid((warm - timedelta(days=14)).date(), window.end.date(), phase_minutes=infer_phase(bars))
+    grid = pipeline.calendar.bar_grid(
+        (warm - timedelta(days=14)).date(), window.end.date(), phase_minutes=infer_phase(bars)
+    )
     matrix = feature_matrix(bars, mood, grid)
     frame = matrix[(matrix["bar_start"] >= window.start) & (matrix["bar_start"] < window.end)]
     written = pipeline.write(context.run_id, {FEATURES: frame}, window)

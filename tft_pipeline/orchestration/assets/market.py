@@ -8,7 +8,7 @@ from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sources.protocols import Span
-from tft_pipeline.storage.quarantine import quarantined
+from tft_pipeline.storage.quarantine import between
 from tft_pipeline.storage.read import read
 
 # A jump is judged against the days before it.
@@ -59,7 +59,7 @@ def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
     watch, window = begin(context, pipeline)
     bars = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.end, as_of=window.moment)
     actions = read(pipeline.database, ACTIONS, as_of=window.moment)
-    rejected = quarantined(pipeline.database, BARS, window.start, window.end)
+    rejected = between(pipeline.database, BARS.name, window.days[0], window.days[-1])
     frame = quality(
         bars,
         rejected,

@@ -3,8 +3,10 @@
 from datetime import timedelta
 
 import dagster as dg
+import pandas as pd
 
 from tft_pipeline.contracts import DRIFT, FEATURES, SCORES
+from tft_pipeline.forecasts.baselines import BASELINE_ID
 from tft_pipeline.monitoring.drift import drift
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.assets.forecasts import forecast_scores
@@ -38,14 +40,8 @@ def model_drift(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
         )
         recent = read(pipeline.database, FEATURES, max(recent_from, newest.trained_as_of), window.end)
         scores = read(pipeline.database, SCORES, recent_from, window.end)
-        frame = drift(
-            reference,
-            recent,
-            scores,
-            model_id=newest.model_id,
-            day_start=window.end - timedelta(days=1),
-            settings=settings.monitoring,
-        )
+        day_start = pd.Timestamp(window.end) - pd.Timedelta(days=1)
+        frame = drift(reference, recent, scores, model_id=newest.model_id, baseline_id=BASELINE_ID, day_start=day_start)
         drifted = frame.loc[frame["drifted"], "subject"]
         reason = f"{len(drifted)} of {len(frame)} subjects drifted" + (
             f": {', '.join(drifted.head(10))}" if len(drifted) else ""

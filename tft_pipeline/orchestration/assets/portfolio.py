@@ -30,7 +30,7 @@ def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
     advanced = advance(
         state,
         read(pipeline.database, BARS, window.start, window.end, as_of=window.moment),
-        read(pipeline.database, ACTIONS, window.start, window.end, as_of=window.moment),
+        read(pipeline.database, ACTIONS, since, window.end, as_of=window.moment),
         read(pipeline.database, DECISIONS, since, window.end),
         pipeline.settings.portfolio,
     )
@@ -45,7 +45,7 @@ def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
 
 
 def _state_before(pipeline: Pipeline, window: Window) -> tuple[State, datetime]:
-    """The portfolio at the last mark before the window, and from when on decisions may still wait for their fill."""
+    """The portfolio at the last mark before the window, and from when on decisions and actions may still wait."""
     mark = last_mark(pipeline.database, before=window.start)
     if mark is None:
         return State.opening(pipeline.settings.portfolio), window.start

@@ -15,8 +15,9 @@ from tft_pipeline.orchestration.reporting import about, begin, contract_check, r
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.registry import model_exists
-from tft_pipeline.training.artifacts import planned_model_id, to_row
+from tft_pipeline.training.artifacts import to_row
 from tft_pipeline.training.fit import EpochReport, fit
+from tft_pipeline.training.identity import planned_model_id
 
 
 class Training(dg.Config):
@@ -28,7 +29,7 @@ class Training(dg.Config):
 
 
 @dg.asset(
-    **{**about("training", MODELS, kinds={"pytorch"}), "backfill_policy": dg.BackfillPolicy.multi_run(1)},
+    **about("training", MODELS, kinds={"pytorch"}),
     deps=[features_hourly],
     check_specs=contract_check("tft_model"),
     pool="gpu",

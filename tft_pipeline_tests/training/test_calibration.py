@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from tft_pipeline.training.calibration import coverage, naive_quantiles, pinball, stretched, width_factors
+
+
+def test_pinball_by_hand() -> None:
+    # actual 0.02 against -0.01, 0.01, 0.03: errors 0.03, 0.01, -0.01 -> 0.1*0.03, 0.5*0.01, 0.1*0.01
+    loss = pinball(np.array([0.02]), np.array([[-0.01, 0.01, 0.03]]))
+    assert loss.tolist() == pytest.approx([(0.003 + 0.005 + 0.001) / 3])
+
+
+def test_the_factor_is_what_four_in_five_need() -> None:
+    # half-bands of 1; the actual lies 0.1 … 1.9 away: rank ceil(0.8 * 20) = 16 of 19 -> 1.6
+    away = np.arange(1, 20) / 10
+    actual = np.where(np.arange(19) % 2, away, -away)[:, None]
+    quantiles = np.broadcast_to(np.array([-1.0, 0.0, 1.0]), (19, 1, 3)).copy()
+    factors = width_factors(actual, quantiles)
+    assert factors.tolist() == pytest.approx([1.6])
+    assert coverage(actual, stretched(quantiles, factors)) == pytest.approx(16 / 19)
+
+
+def test_each_horizon_and_each_side_is_measured_by_its_own_half_band() -> None:
+    quantiles = np.broadcast_to(np.array([[-2.0, 0.0, 1.0], [-1.0, 0.0, 4.0]]), (9, 2, 3)).copy()
+    actual = np.stack([np.full(9, -2.4), np.full(9, 5.2)], axis=1)
+    assert width_factors(actual, quantiles).tolist() == pytest.approx([1.2, 1.3])
+
+
+def test_stretching_keeps_the_median_and_the_order() -> None:
+    quantiles = np.sort(np.random.default_rng(1).standard_normal((50, 4, 3)), axis=2)
+    wide = stretched(quantiles, np.array([0.5, 1.0, 1.5, 2.0]))
+    np.testing.assert_array_equal(wide[..., 1], quantiles[..., 1])
+    assert (np.diff(wide, axis=2) >= 0).all()
+    np.testing.assert_allclose(wide[:, 1], quantiles[:, 1])
+
+
+def test_a_broken_model_is_not_stretched_without_bound() -> None:
+    band = np.zeros((30, 1, 3))
+    assert width_factors(np.full((30, 1), 9.0), band).tolist() == [2.0]
+    assert width_factors(np.zeros((30, 1)), band).tolist() == [0.5]
+    assert width_factors(np.zeros((0, 2)), np.zeros((0, 2, 3))).tolist() == [1.0, 1.0]
+    assert np.isnan(coverage(np.zeros((0, 2)), np.zeros((0, 2, 3))))
+
+
+def test_the_naive_band_grows_with_the_root_of_the_horizon() -> None:
+    quantiles = naive_quantiles(np.array([0.01]), 4)
+    assert quantiles[0, 0].tolist() == pytest.approx([-0.012815515655, 0.0, 0.012815515655])
+    np.testing.assert_allclose(quantiles[0, 3], 2 * quantiles[0, 0])
+
+
+def test_the_naive_band_covers_four_in_five_of_a_normal_walk() -> None:
+    walk = np.random.default_rng(2).standard_normal((20_000, 3)).cumsum(axis=1) * 0.01
+    assert coverage(walk, naive_quantiles(np.full(20_000, 0.01), 3)) == pytest.approx(0.8, abs=0.01)
