@@ -36,7 +36,7 @@ def predict(
     _refuse_earlier(model, panel, origins)
     where = place(model.settings.device)
     codes = ticker_codes(panel, model.tickers)
-    with threads():
+    with threads(model.settings.hidden_size):
         windows = Windows(panel, model.observed_scaler, model.known_scaler, codes, **window, device=where.device)
         try:
             quantiles = quantiles_in_units(model.network.to(where.device), windows, origins)

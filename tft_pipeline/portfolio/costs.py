@@ -14,7 +14,10 @@ def fill_cost_cents(quantity: int, price: float, settings: PortfolioSettings) ->
 def affordable(cash_cents: int, price: float, settings: PortfolioSettings) -> int:
     """The most whole shares at price dollars that cash pays for, costs included; 0 without cash."""
     each = price * 100 * (1 + settings.half_spread_bps / 10_000) + settings.fee_usd_per_share * 100
-    return max(int((cash_cents - 2) / each), 0)  # two cents, because price and cost are each rounded to the cent
+    most = max(int(cash_cents / each), 0)
+    while most and round(most * price * 100) + fill_cost_cents(most, price, settings) > cash_cents:
+        most -= 1  # price and cost are each rounded to the cent, maybe both upward
+    return most
 
 
 def round_trip_log_return(settings: PortfolioSettings) -> float:

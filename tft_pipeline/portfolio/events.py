@@ -16,7 +16,7 @@ def microseconds(times: pd.Series) -> list[int]: ...
 def microseconds(times: pd.Timestamp | pd.Series) -> int | list[int]:
     """Since 1970, UTC. Of a Series, (n,)."""
     if isinstance(times, pd.Timestamp):
-        return int(times.as_unit("us").value)
+        return times.value // 1_000  # nanoseconds, whatever the unit
     found: list[int] = times.to_numpy("datetime64[us]").view(np.int64).tolist()
     return found
 

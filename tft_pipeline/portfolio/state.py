@@ -27,14 +27,14 @@ class State:
     @classmethod
     def from_rows(cls, positions: pd.DataFrame, equity: pd.DataFrame, peak_equity_cents: int) -> "State":
         """The state at a mark. positions: POSITIONS of it, maybe none. equity: its one EQUITY row. peak: of all marks so far."""
-        row = next(equity.itertuples())
+        row = equity.to_dict("records")[0]
         # The opening cash may be a peak that no mark shows; the drawdown remembers it, exactly unless all is nearly lost.
-        remembered = round(row.equity_cents / (1 + row.drawdown)) if row.drawdown > -0.9 else 0
+        remembered = round(row["equity_cents"] / (1 + row["drawdown"])) if row["drawdown"] > -0.9 else 0
         return cls(
-            cash_cents=int(row.cash_cents),
-            equity_cents=int(row.equity_cents),
+            cash_cents=int(row["cash_cents"]),
+            equity_cents=int(row["equity_cents"]),
             peak_cents=max(int(peak_equity_cents), remembered),
-            quantities={str(p.ticker): int(p.quantity) for p in positions.itertuples()},
-            prices={str(p.ticker): float(p.price) for p in positions.itertuples()},
-            marked_at=row.marked_at,
+            quantities=dict(zip(positions["ticker"].tolist(), positions["quantity"].tolist(), strict=True)),
+            prices=dict(zip(positions["ticker"].tolist(), positions["price"].tolist(), strict=True)),
+            marked_at=row["marked_at"],
         )

@@ -51,11 +51,11 @@ def hourly(mentions: pd.DataFrame, start: datetime, end: datetime) -> pd.DataFra
 
 def _mean_before(ticker: pd.Series, hour: pd.Series, score: pd.Series) -> pd.Series:
     """(n,) mean score of the ticker's rows in the 24 clock hours before each row; NaN where there is none. Rows sorted by both."""
-    number = (hour.astype("int64") // hour.dt.floor("h").dt.as_unit("us").sub(hour).add(_HOUR).astype("int64")).to_numpy()
-    sums = np.full(len(score), np.nan)
+    number = ((hour - pd.Timestamp(0, tz="UTC")) // _HOUR).to_numpy()  # clock hours since 1970
+    means = np.full(len(score), np.nan)
     values = score.to_numpy(dtype="float64")
     for _, places in ticker.groupby(ticker, sort=False).indices.items():
         hours, scores = number[places], values[places]
         begin = np.searchsorted(hours, hours - MOMENTUM_HOURS, side="left")  # hours[begin] >= hour - 24
-        sums[places] = [scores[b:i].mean() if b < i else np.nan for i, b in enumerate(begin)]
-    return pd.Series(sums, index=score.index)
+        means[places] = [scores[b:i].mean() if b < i else np.nan for i, b in enumerate(begin)]
+    return pd.Series(means, index=score.index)

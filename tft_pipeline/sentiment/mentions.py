@@ -56,11 +56,11 @@ class _Finder:
         for ticker in universe:  # BRK.B is also written BRK-B and BRKB
             for between in ("", ".", "-"):
                 self._tickers.setdefault(re.sub(r"[.\-]", between, ticker.upper()), ticker)
-        self._called = {ticker for ticker in universe if ticker in names}
         self._by_name: dict[str, str] = {}
         for ticker in universe:
-            for name in names.get(ticker, ()):
+            for name in names.get(ticker, names.get(ticker.replace("-", "."), ())):
                 self._by_name.setdefault(name, ticker)
+        self._called = set(self._by_name.values())
         exact = [name for name in self._by_name if name != name.lower()]
         any_case = [name for name in self._by_name if name == name.lower()]
         self._exact = _any_of(exact)
@@ -117,4 +117,4 @@ def _any_of(names: list[str]) -> re.Pattern[str] | None:
     if not names:
         return None
     longest_first = sorted(names, key=lambda name: (-len(name), name))
-    return re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    return re.compile(r"(?<![\w$@/])(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w|\.\w)")

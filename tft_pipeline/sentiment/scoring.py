@@ -29,7 +29,8 @@ def mentions(found: pd.DataFrame, scores: pd.DataFrame, scorer_id: str) -> pd.Da
             "score what scoring.unscored names first."
         )
     frame = found.merge(scores[["text_hash", *MOODS]].astype({"text_hash": "str"}), on="text_hash", how="left")
-    odds = frame[["neutral", "bearish", "bullish"]].astype("float64")
+    frame = frame.astype(dict.fromkeys(MOODS, "float64"))
+    odds = frame[["neutral", "bearish", "bullish"]]  # in this order: of equals the first wins
     frame["label"] = odds.idxmax(axis=1).astype("str") if len(odds) else pd.Series(dtype="str")
     frame["confidence"] = odds.max(axis=1)
     frame["scorer"] = pd.Series(scorer_id, index=frame.index, dtype="str")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from tft_pipeline.errors import SourceError
-from tft_pipeline.sources.scorer_batches import Probabilities, Progress, batches, harmless, score_once
+from tft_pipeline.sources.scorer_batches import Batch, Probabilities, Progress, batches, harmless, score_once
+from tft_pipeline.sources.scorer_threads import side_by_side
 
 MOODS = ("bearish", "neutral", "bullish")
 _MOOD_OF_LABEL = {
@@ -63,21 +64,25 @@ class HubScorer:
         """
         return score_once(texts, self._score_distinct, harmless, on_progress)
 
-    @torch.inference_mode()
     def _score_distinct(self, texts: list[str], on_progress: Progress) -> Probabilities:
         token_ids: list[list[int]] = self._tokenizer(texts, truncation=True, max_length=self._max_tokens)["input_ids"]
         blank: list[int] = self._tokenizer("", truncation=True, max_length=self._max_tokens)["input_ids"] or [0]
+        pad = int(self._tokenizer.pad_token_id or 0)
+        made = batches(token_ids, blank=blank, pad=pad, max_rows=self._batch_size, widest=self._max_tokens)
         result = np.zeros((len(texts), 3), dtype=np.float64)
         done = 0
-        pad = int(self._tokenizer.pad_token_id or 0)
-        for batch in batches(token_ids, blank=blank, pad=pad, max_rows=self._batch_size, widest=self._max_tokens):
-            logits = self._model(input_ids=torch.from_numpy(batch.ids), attention_mask=torch.from_numpy(batch.mask)).logits
-            probabilities = torch.softmax(logits.double(), dim=1).numpy()[: len(batch.rows)]  # (rows, n_labels)
+        for rows, probabilities in side_by_side(self._labelled, made):
             for label, column in enumerate(self._columns):
-                result[batch.rows, column] += probabilities[:, label]
-            done += len(batch.rows)
+                result[rows, column] += probabilities[:, label]
+            done += len(rows)
             on_progress(done, len(texts))
         return result
+
+    @torch.inference_mode()
+    def _labelled(self, batch: Batch) -> tuple[list[int], Probabilities]:
+        """(n_rows, n_labels) probabilities of the texts of one batch."""
+        logits = self._model(input_ids=torch.from_numpy(batch.ids), attention_mask=torch.from_numpy(batch.mask)).logits
+        return batch.rows, torch.softmax(logits.double(), dim=1).numpy()[: len(batch.rows)]
 
 
 def _columns(id2label: dict[int, str], model: str) -> list[int]:

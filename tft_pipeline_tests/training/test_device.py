@@ -42,10 +42,13 @@ def test_autocast_leaves_the_cpu_alone() -> None:
         assert (left @ right).dtype == torch.bfloat16
 
 
-def test_threads_are_put_back() -> None:
+def test_a_small_network_takes_one_thread_and_a_large_one_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     before = torch.get_num_threads()
-    with threads() as now:
-        assert torch.get_num_threads() == now >= 1
+    with threads(16) as now:
+        assert torch.get_num_threads() == now == 1
+    with threads(64) as now:
+        assert torch.get_num_threads() == now == 3
     assert torch.get_num_threads() == before
 
 
