@@ -47,9 +47,13 @@ NEWS_SHARE = 0.5  # of the loss; within a set, each mood has a third
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder that holds the labelled sets")
+    options.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder that holds the labelled sets"
+    )
     options.add_argument("--output", type=Path, default=HEAD, help="where the head goes")
-    options.add_argument("--card", type=Path, default=ROOT / "docs" / "sentiment-card.md", help="whose table of figures is renewed")
+    options.add_argument(
+        "--card", type=Path, default=ROOT / "docs" / "sentiment-card.md", help="whose table of figures is renewed"
+    )
     options.add_argument("--only-report", action="store_true", help="measure the head that is there; train nothing")
     chosen = options.parse_args()
     torch.manual_seed(0)
@@ -106,7 +110,10 @@ def train(rows: pd.DataFrame, output: Path) -> None:
     judged = torch.tensor(np.flatnonzero((rows["part"] == "validation") & (rows["source"] == "wsb")))
     head["temperature"] = best_temperature(head_logits(head, features[judged]), mood[judged])
     output.parent.mkdir(parents=True, exist_ok=True)
-    half = {name: (tensor.half() if name.endswith("weight") else tensor.float()).contiguous() for name, tensor in head.items()}
+    half = {
+        name: (tensor.half() if name.endswith("weight") else tensor.float()).contiguous()
+        for name, tensor in head.items()
+    }
     save_file(half, output)
     output.chmod(0o644)
 
@@ -143,7 +150,9 @@ def fitted(
     for _ in range(EPOCHS):
         network.train()
         for batch in parts["train"][torch.randperm(len(parts["train"]))].split(BATCH):
-            loss = torch.nn.functional.cross_entropy(network(standard[batch]), mood[batch], reduction="none", label_smoothing=LABEL_SMOOTHING)
+            loss = torch.nn.functional.cross_entropy(
+                network(standard[batch]), mood[batch], reduction="none", label_smoothing=LABEL_SMOOTHING
+            )
             optimizer.zero_grad()
             (loss * weight[batch]).mean().backward()
             optimizer.step()
@@ -152,7 +161,9 @@ def fitted(
         with torch.no_grad():
             said = network(standard[parts["validation"]]).argmax(dim=1)
         of_news = news[parts["validation"]]
-        score = sum(macro_f1(mood[parts["validation"]][of_news == s].numpy(), said[of_news == s].numpy()) for s in (False, True))
+        score = sum(
+            macro_f1(mood[parts["validation"]][of_news == s].numpy(), said[of_news == s].numpy()) for s in (False, True)
+        )
         if score > best:
             best, kept = score, {name: value.clone() for name, value in network.state_dict().items()}
     return kept
@@ -174,9 +185,20 @@ def report(rows: pd.DataFrame, data: Path, head: Path) -> str:
         **only_tested(data),
     }
     common = {name: int(part["mood"].mode()[0]) for name, part in sets.items()}
-    scorers = {"VADER": VaderScorer(lexicon=False), "VADER with our lexicon": VaderScorer(), "bundled": MiniLmScorer(head=head)}
-    lines = ["| scorer | " + " | ".join(f"{name} ({len(part)})" for name, part in sets.items()) + " |", "| --- |" + " --- |" * len(sets)]
-    lines.append("| majority class | " + " | ".join(shown(part, one_hot(common[name], len(part))) for name, part in sets.items()) + " |")
+    scorers = {
+        "VADER": VaderScorer(lexicon=False),
+        "VADER with our lexicon": VaderScorer(),
+        "bundled": MiniLmScorer(head=head),
+    }
+    lines = [
+        "| scorer | " + " | ".join(f"{name} ({len(part)})" for name, part in sets.items()) + " |",
+        "| --- |" + " --- |" * len(sets),
+    ]
+    lines.append(
+        "| majority class | "
+        + " | ".join(shown(part, one_hot(common[name], len(part))) for name, part in sets.items())
+        + " |"
+    )
     for name, scorer in scorers.items():
         said = {which: scorer.score(part["cleaned"].tolist()) for which, part in sets.items()}
         lines.append(f"| {name} | " + " | ".join(shown(sets[which], scores) for which, scores in said.items()) + " |")
@@ -198,9 +220,14 @@ def only_tested(data: Path) -> dict[str, pd.DataFrame]:
     stock = pd.read_parquet(data / "sent_stockemotions_2020" / "stockemotions.parquet")
     stock = stock[stock["split"] == "test"]
     return {
-        "FiQA posts": pd.DataFrame({"cleaned": [clean(t) for t in fiqa["text"]], "mood": fiqa["label3"].map(of_three).to_numpy()}),
+        "FiQA posts": pd.DataFrame(
+            {"cleaned": [clean(t) for t in fiqa["text"]], "mood": fiqa["label3"].map(of_three).to_numpy()}
+        ),
         "StockEmotions test, no neutral class": pd.DataFrame(
-            {"cleaned": [clean(t) for t in stock["original"]], "mood": stock["senti_label"].map({"bearish": 0, "bullish": 2}).to_numpy()}
+            {
+                "cleaned": [clean(t) for t in stock["original"]],
+                "mood": stock["senti_label"].map({"bearish": 0, "bullish": 2}).to_numpy(),
+            }
         ),
     }
 
@@ -229,7 +256,9 @@ def calibration_error(truth: npt.NDArray[np.int64], scores: Scores, bins: int = 
     """Expected calibration error: mean gap of confidence and accuracy over equal bins of confidence."""
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == truth
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [np.sum(which == b) * abs(right[which == b].mean() - confidence[which == b].mean()) for b in np.unique(which)]
+    gaps = [
+        np.sum(which == b) * abs(right[which == b].mean() - confidence[which == b].mean()) for b in np.unique(which)
+    ]
     return float(np.sum(gaps) / len(truth))
 
 

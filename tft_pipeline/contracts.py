@@ -435,7 +435,7 @@ MODELS = Table(
         MODEL_ID,
         _time("trained_as_of", "Nothing later than this was known to the fit."),
         Column(name="config", dtype="json", unit="-", meaning="Architecture, variables, training settings, seed."),
-        Column(name="metrics", dtype="json", unit="-", meaning="Losses by epoch, validation skill, seconds, device."),
+        Column(name="metrics", dtype="json", unit="-", meaning="Losses by epoch, validation skill, seconds, device.", hashed=False),
         _text("data_fingerprint", "SHA-256 of the training frame."),
         _text("code_version", "Version of this package that trained it."),
         _text("sha256", "Of the artifact."),

@@ -54,6 +54,9 @@ def up(settings: Settings, *, port: int, on_ready: Callable[[str], None]) -> Non
         except KeyboardInterrupt:
             pass
         finally:
+            # A second ctrl-c must not interrupt the clean-up and orphan what is left.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             _stop(dagster)
             _pid_file(settings).unlink(missing_ok=True)
 

@@ -18,9 +18,7 @@ FOUND = ["channel", "post_id", "created_at", "known_at", "text_hash", "ticker", 
 _RANK = {"cashtag": 0, "bare": 1, "name": 2}
 
 _CASHTAG = re.compile(r"(?<![\w$])\$([A-Za-z][A-Za-z0-9]{0,9}(?:[.\-][A-Za-z]{1,4})?)(?!\w)")
-_BARE = re.compile(
-    r"(?<![\w$&@])(?<!\br/)((?:NASDAQ|NYSE|AMEX) ?: ?)?([A-Z][A-Z0-9]{1,9}(?:[.\-][A-Z]{1,4})?)(?!\w)"
-)
+_BARE = re.compile(r"(?<![\w$&@])(?<!\br/)((?:NASDAQ|NYSE|AMEX) ?: ?)?([A-Z][A-Z0-9]{1,9}(?:[.\-][A-Z]{1,4})?)(?!\w)")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _SHOUTED_WORDS, _SHOUTED_SHARE = 3, 0.6
 
@@ -82,13 +80,12 @@ class _Finder:
         shouted: bool | None = None
         for match in _BARE.finditer(text):
             for word in _parts(match[2], self._tickers):
-                ticker = self._tickers.get(word)
-                if ticker is None or len(word) < 2 or (word in NOT_BARE and not match[1]):
+                if word not in self._tickers or len(word) < 2 or (word in NOT_BARE and not match[1]):
                     continue
                 if shouted is None:
                     shouted = self._shouts(text)
-                if not shouted or ticker in self._called:
-                    yield ticker, "bare"
+                if not shouted or self._tickers[word] in self._called:
+                    yield self._tickers[word], "bare"
         if self._exact:
             for name in self._exact.findall(text):
                 yield self._by_name[name], "name"
@@ -103,7 +100,7 @@ class _Finder:
 
     def _shouts(self, text: str) -> bool:
         """Whether most words that are no tickers are in capitals."""
-        words = [word for word in _WORD.findall(text) if word not in self._tickers or word in NOT_BARE]
+        words: list[str] = [word for word in _WORD.findall(text) if word not in self._tickers or word in NOT_BARE]
         loud = sum(word.isupper() for word in words)
         return loud >= _SHOUTED_WORDS and loud >= _SHOUTED_SHARE * len(words)
 

@@ -36,7 +36,9 @@ def harmless(text: str) -> str:
     return _JUNK.sub(" ", text[:MAX_CHARACTERS]).strip()
 
 
-def batches(token_ids: Sequence[Sequence[int]], *, blank: Sequence[int], pad: int, max_rows: int, widest: int) -> Iterator[Batch]:
+def batches(
+    token_ids: Sequence[Sequence[int]], *, blank: Sequence[int], pad: int, max_rows: int, widest: int
+) -> Iterator[Batch]:
     """Texts of like length together, shortest first; widths are multiples of 8, at most TOKENS_PER_BATCH tokens or one text.
 
     token_ids: n_texts lists of at most `widest` ids. blank: ids of an empty text, for the rows that fill a batch up.

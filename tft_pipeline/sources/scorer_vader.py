@@ -55,4 +55,5 @@ class VaderScorer:
         on_progress(len(texts), len(texts))
         neutral = np.full_like(compound, _NEUTRAL_LOGIT)
         odds: Probabilities = np.exp(np.column_stack([-_SLOPE * compound, neutral, _SLOPE * compound]))
-        return odds / odds.sum(axis=1, keepdims=True)
+        odds /= odds.sum(axis=1, keepdims=True)
+        return odds

@@ -35,9 +35,8 @@ def row_counts(database: Database) -> dict[str, int]:
         for table in TABLES
     )
     with database.connect() as connection:
-        return {
-            str(name): int(rows) for name, rows in connection.execute(sql.SQL(" UNION ALL ").join(counts)).fetchall()
-        }
+        found = dict(connection.execute(sql.SQL(" UNION ALL ").join(counts)).fetchall())
+    return {table.name: int(found[table.name]) for table in TABLES}  # in flow order
 
 
 def newest(database: Database, table: Table) -> datetime | None:

@@ -194,13 +194,14 @@ def _put(tensors: dict[str, torch.Tensor], network: torch.nn.Module) -> None:
             parameter.copy_(value)
 
 
-def _plain(scaler: Scaler) -> dict[str, list[float]]:
-    return {"center": scaler.center.tolist(), "spread": scaler.spread.tolist()}
+def _plain(scaler: Scaler) -> dict[str, list[Any]]:
+    return {name: getattr(scaler, name).tolist() for name in ("center", "spread", "logarithmic")}
 
 
-def _scaler(plain: dict[str, list[float]], n_variables: int) -> Scaler:
+def _scaler(plain: dict[str, list[Any]], n_variables: int) -> Scaler:
     center, spread = (np.array(plain[name], dtype=np.float64) for name in ("center", "spread"))
-    sound = center.shape == spread.shape == (n_variables,) and np.isfinite(center).all() and np.isfinite(spread).all()
-    if not sound or (spread <= 0).any():
+    logarithmic = np.array(plain["logarithmic"], dtype=np.bool_)
+    whole = center.shape == spread.shape == logarithmic.shape == (n_variables,)
+    if not whole or not np.isfinite([center, spread]).all() or (spread <= 0).any():
         raise ValueError(f"a scaler does not fit {n_variables} variables")
-    return Scaler(center, spread)
+    return Scaler(center, spread, logarithmic)

@@ -70,7 +70,7 @@ def fit(
     window = {"encoder_bars": settings.encoder_bars, "horizon_hours": settings.horizon_hours}
     split = split_by_time(panel, **window, validation_share=settings.validation_share)
     tickers = tuple(panel.tickers[i] for i in np.unique(split.training // panel.n_bars))
-    observed_scaler, known_scaler = _scalers(panel, split)
+    observed_scaler, known_scaler = _scalers(panel, split, observed, known)
     where = place(settings.device)
     codes = ticker_codes(panel, tickers)
     with threads(settings.hidden_size) as n_threads, seeded(seed, where.device) as generator:
@@ -256,12 +256,14 @@ def _refuse_later(features: pd.DataFrame, as_of: datetime) -> None:
         )
 
 
-def _scalers(panel: Panel, split: Split) -> tuple[Scaler, Scaler]:
+def _scalers(
+    panel: Panel, split: Split, observed: tuple[str, ...], known: tuple[str, ...]
+) -> tuple[Scaler, Scaler]:
     """Fitted on held bars before validation begins: these are all that a training window's encoder can see."""
     held = panel.held.copy()
     held[:, split.validation_begins :] = False
     bars = np.flatnonzero(held.any(axis=0))
-    return Scaler.fit(panel.observed[held]), Scaler.fit(panel.known[bars])
+    return Scaler.fit(panel.observed[held], observed), Scaler.fit(panel.known[bars], known)
 
 
 def _dropped(panel: Panel, split: Split, *, encoder_bars: int, horizon_hours: int) -> dict[str, str]:

@@ -21,7 +21,7 @@ from tft_pipeline.sentiment.cleaning import MAX_CHARACTERS, clean, text_hash
         ("[deleted]", ""),
         ("[removed by reddit]", ""),
         ("  a \n\t b\u00a0c ", "a b c"),
-        ("I’m “long” – a lot", "I'm \"long\" - a lot"),
+        ("I’m “long” – a lot", 'I\'m "long" - a lot'),
         ("soooooo good!!!!!!", "sooo good!!!"),
         ("it cost 10000000 dollars", "it cost 10000000 dollars"),
         ("snake_case stays, _this_ not", "snake_case stays, this not"),

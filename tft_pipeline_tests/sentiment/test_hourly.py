@@ -74,7 +74,9 @@ def test_is_unchanged_by_anything_known_later():
 def test_the_order_of_mentions_does_not_matter():
     rows = [("AAPL", "2024-03-05 15:30", "bullish", confidence) for confidence in (0.1, 0.7, 0.3, 1 / 3)]
     mentions = mentions_of(*rows)
-    pd.testing.assert_frame_equal(hourly(mentions, START, END), hourly(mentions.iloc[::-1], START, END), check_exact=True)
+    pd.testing.assert_frame_equal(
+        hourly(mentions, START, END), hourly(mentions.iloc[::-1], START, END), check_exact=True
+    )
 
 
 def test_a_post_is_dated_by_when_it_was_known_not_by_when_it_was_written():

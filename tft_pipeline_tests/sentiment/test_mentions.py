@@ -8,7 +8,25 @@ from tft_pipeline.sentiment.mentions import FOUND, find_mentions
 from tft_pipeline.sentiment.words import NOT_BARE
 from tft_pipeline_tests.sentiment.posts import posts_of
 
-UNIVERSE = ("AAPL", "ALL", "BAC", "BRK.B", "BTC-USD", "C", "DD", "F", "GME", "GOOG", "GOOGL", "IT", "MSFT", "NOW", "SPY", "T", "XYZW")
+UNIVERSE = (
+    "AAPL",
+    "ALL",
+    "BAC",
+    "BRK.B",
+    "BTC-USD",
+    "C",
+    "DD",
+    "F",
+    "GME",
+    "GOOG",
+    "GOOGL",
+    "IT",
+    "MSFT",
+    "NOW",
+    "SPY",
+    "T",
+    "XYZW",
+)
 
 
 def found(text: str, universe: tuple[str, ...] = UNIVERSE) -> dict[str, str]:
@@ -61,6 +79,11 @@ def test_among_capitals_only_companies_known_by_name_count():
     assert found("AAPL MSFT GME XYZW") == {"AAPL": "bare", "MSFT": "bare", "GME": "bare", "XYZW": "bare"}
 
 
+def test_company_names_are_lists_not_letters():
+    assert all(isinstance(names, tuple) and min(map(len, names)) > 1 for names in COMPANY_NAMES.values())
+    assert found("American Express and Boeing", ("AXP", "BA")) == {"AXP": "name", "BA": "name"}
+
+
 def test_google_is_one_company_even_with_two_tickers():
     assert len(found("google it")) == 1
 
@@ -105,7 +128,9 @@ def test_the_word_list_holds_what_was_seen_to_go_wrong():
 @pytest.mark.shared
 def test_a_hundred_thousand_real_posts_take_seconds(shared_data):
     posts = pd.read_parquet(shared_data / "real" / "us5_2013_2016" / "posts.parquet").head(10_000)
-    posts = posts.rename(columns={"id": "post_id"}).assign(known_at=posts["created_at"], text_hash=posts["id"].astype("str"))
+    posts = posts.rename(columns={"id": "post_id"}).assign(
+        known_at=posts["created_at"], text_hash=posts["id"].astype("str")
+    )
     begin = time.process_time()
     frame = find_mentions(posts, ("AAPL", "AIG", "BAC", "IBM", "SPY"))
     assert time.process_time() - begin < 2.0  # 0.4 s when nobody disturbs

@@ -85,7 +85,9 @@ def test_a_score_depends_on_the_text_alone(bundled):
 
 
 def test_a_tickers_name_carries_no_mood(bundled):
-    scores = bundled.score([f"I am holding {ticker} until earnings" for ticker in ("AAPL", "$GME", "BBBY", "$dead", "TSLA")])
+    scores = bundled.score(
+        [f"I am holding {ticker} until earnings" for ticker in ("AAPL", "$GME", "BBBY", "$dead", "TSLA")]
+    )
     assert len(np.unique(scores, axis=0)) == 1
 
 
@@ -241,7 +243,10 @@ def test_a_hub_models_labels_are_mapped_by_name(tiny, no_network):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     texts = ["buy the stock", "sell the stock", "the moon"]
-    tokenizer, model = AutoTokenizer.from_pretrained(tiny), AutoModelForSequenceClassification.from_pretrained(tiny).eval()
+    tokenizer, model = (
+        AutoTokenizer.from_pretrained(tiny),
+        AutoModelForSequenceClassification.from_pretrained(tiny).eval(),
+    )
     with torch.inference_mode():
         expected = torch.softmax(model(**tokenizer(texts, return_tensors="pt", padding=True)).logits, dim=1).numpy()
     scores = HubScorer(str(tiny)).score(texts)
@@ -268,7 +273,9 @@ def test_a_hub_model_that_cannot_be_fetched_or_is_no_name_is_refused(monkeypatch
     import transformers
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", offline)
-    with pytest.raises(SourceError, match=r"'owner/name@v1' cannot be opened \(Can't load 'owner/name': network is unreachable\)"):
+    with pytest.raises(
+        SourceError, match=r"'owner/name@v1' cannot be opened \(Can't load 'owner/name': network is unreachable\)"
+    ):
         open_scorer(SentimentSettings(scorer="owner/name@v1"))
     with pytest.raises(SourceError, match=r"TFT_SENTIMENT_SCORER: 'no/such/folder' is neither a folder nor"):
         open_scorer(SentimentSettings(scorer="no/such/folder"))

@@ -13,7 +13,7 @@ from tft_pipeline.training.windows import Panel, left_out
 from tft_pipeline_tests.training.examples import calendar_of, features_of
 
 OBSERVED, KNOWN = ("return_1h",), ("session_progress",)
-AS_IT_IS = Scaler(np.zeros(1), np.ones(1))
+AS_IT_IS = Scaler(np.zeros(1), np.ones(1), np.zeros(1, dtype=np.bool_))
 
 
 def ladder(n_held: int = 12, n_bars: int = 14, missing: tuple[int, ...] = ()) -> tuple[pd.DataFrame, pd.DataFrame]:
