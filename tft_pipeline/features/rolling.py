@@ -26,18 +26,31 @@ def mean(values: Floats, length: int) -> Floats:
     return np.asarray(windows(values, length).sum(axis=1) / length, dtype=np.float64)
 
 
+def centred(values: Floats, length: int) -> Floats:
+    """(n, length): each window less its mean.
+
+    Less its newest value first: the mean of equal values is seldom exactly their value, and what is left over would pass for a
+    deviation. So a window that does not vary is exactly 0.
+    """
+    window = windows(values, length)
+    window = window - window[:, -1:]
+    return np.asarray(window - window.sum(axis=1, keepdims=True) / length, dtype=np.float64)
+
+
 def deviation(values: Floats, length: int) -> Floats:
     """Sample standard deviation (n - 1)."""
-    window = windows(values, length)
-    centred = window - window.sum(axis=1, keepdims=True) / length
-    return np.asarray(np.sqrt((centred * centred).sum(axis=1) / (length - 1)), dtype=np.float64)
+    window = centred(values, length)
+    return np.asarray(np.sqrt((window * window).sum(axis=1) / (length - 1)), dtype=np.float64)
+
+
+def standing(values: Floats, length: int) -> Floats:
+    """(n,): the newest value against its window's mean, in the window's deviations; 0 where nothing varies."""
+    return ratio(centred(values, length)[:, -1], deviation(values, length), otherwise=0.0)
 
 
 def correlation(left: Floats, right: Floats, length: int) -> Floats:
     """Pearson's, in -1…1; 0 where either side does not vary."""
-    a, b = windows(left, length), windows(right, length)
-    a = a - a.sum(axis=1, keepdims=True) / length
-    b = b - b.sum(axis=1, keepdims=True) / length
+    a, b = centred(left, length), centred(right, length)
     product = (a * b).sum(axis=1)
     size = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     return np.clip(ratio(product, size, otherwise=0.0), -1.0, 1.0)

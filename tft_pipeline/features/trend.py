@@ -8,11 +8,13 @@ import numpy as np
 from tft_pipeline.features.prices import Prices
 from tft_pipeline.features.rolling import (
     Floats,
+    centred,
     correlation,
     deviation,
     exponential_weights,
     mean,
     ratio,
+    standing,
     weighted,
     windows,
 )
@@ -34,7 +36,7 @@ def trend(prices: Prices) -> dict[str, Floats]:
         "relative_strength_14h": ratio(up, up + down, otherwise=0.5),
         "macd": ratio(line, scale, otherwise=0.0),
         "macd_histogram": ratio(line - weighted(line, EMA_9), scale, otherwise=0.0),
-        "bollinger_position_20h": ratio(log_price - mean(log_price, 20), deviation(log_price, 20), otherwise=0.0),
+        "bollinger_position_20h": standing(log_price, 20),
         "stochastic_14h": ratio(prices.close - lowest, highest - lowest, otherwise=0.5),
         "drawdown_70h": np.minimum(log_price - windows(log_price, 70).max(axis=1), 0.0),
         "skewness_70h": _skewness(one, 70),
@@ -44,7 +46,6 @@ def trend(prices: Prices) -> dict[str, Floats]:
 
 def _skewness(values: Floats, length: int) -> Floats:
     """Third central moment over the second's power 3/2; 0 where nothing varies."""
-    window = windows(values, length)
-    centred = window - window.sum(axis=1, keepdims=True) / length
-    second, third = (centred**2).sum(axis=1) / length, (centred**3).sum(axis=1) / length
+    window = centred(values, length)
+    second, third = (window**2).sum(axis=1) / length, (window**3).sum(axis=1) / length
     return ratio(third, second**1.5, otherwise=0.0)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tft_pipeline.features.prices import Prices
-from tft_pipeline.features.rolling import Floats, before, correlation, deviation, mean, ratio, windows
+from tft_pipeline.features.rolling import Floats, before, correlation, mean, ratio, standing, windows
 
 
 def volume(prices: Prices) -> dict[str, Floats]:
@@ -16,7 +16,7 @@ def volume(prices: Prices) -> dict[str, Floats]:
     millions = np.maximum(prices.close * prices.volume, 1.0) / 1e6
     return {
         "volume_relative_35h": np.log((prices.volume + 1) / (mean(prices.volume, 35) + 1)),
-        "volume_deviation_70h": ratio(logs - mean(logs, 70), deviation(logs, 70), otherwise=0.0),
+        "volume_deviation_70h": standing(logs, 70),
         "volume_change_1h": change,
         "price_volume_correlation_35h": correlation(one, change, 35),
         # Without a trade in seven bars there is no average price to be away from.

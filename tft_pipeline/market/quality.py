@@ -3,13 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
 
 from tft_pipeline.contracts import BARS, QUALITY
-from tft_pipeline.market.actions import split_factor
+from tft_pipeline.market.actions import dividend_on, split_factor
 from tft_pipeline.market.sessions import Calendar, infer_phase
 
 WARN_BELOW = 0.8
@@ -17,6 +17,8 @@ WARN_BELOW = 0.8
 PRICES = ["open", "high", "low", "close"]
 _UNIT_ERROR = 20.0  # times its neighbours: no hour of an equity has moved so far; cents for dollars (100) have
 _OUTLIER_DEVIATIONS = 12.0  # robust deviations of the ticker's own hourly returns
+# JSON has no such numbers, and PostgreSQL's jsonb refuses what Python writes for them.
+_JSON = {np.nan: None, np.inf: "Infinity", -np.inf: "-Infinity"}
 USUAL_BARS = 35  # a US week: what is usual is learned from
 
 
@@ -38,6 +40,9 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
     with np.errstate(invalid="ignore"):
         for sentence, broken in _rules(bars):
             reasons[reasons.isna() & broken] = sentence
+    # Among the sound ones only: a bar that was sent again because the first could not be true is the one to keep.
+    again = bars[reasons.isna()].duplicated(["ticker", "bar_start"])
+    reasons[again.index[again]] = "the ticker already has a bar with this start"
     sound = bars[reasons.isna()]
     ratio = _times_its_neighbours(sound, actions, before)
     for index in ratio.index[(ratio > _UNIT_ERROR) | (ratio < 1 / _UNIT_ERROR)]:
@@ -53,7 +58,7 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
                 "day": rejected["bar_start"].dt.floor("D").to_numpy(),
                 "ticker": rejected["ticker"].to_numpy(),
                 "reason": reasons[bad].to_numpy(),
-                "row": [json.dumps(row, default=str) for row in rejected.replace({np.nan: None}).to_dict("records")],
+                "row": [json.dumps(row, default=str) for row in rejected.replace(_JSON).to_dict("records")],
             }
         ),
     )
@@ -71,7 +76,6 @@ def _rules(bars: pd.DataFrame) -> list[tuple[str, pd.Series]]:
         ("close lies outside low and high", (bars["close"] < bars["low"]) | (bars["close"] > bars["high"])),
         ("volume is missing, negative or not finite", ~(bars["volume"].between(0, np.finfo(float).max))),
         ("the bar does not end after it begins", bars["bar_end"] <= bars["bar_start"]),
-        ("the ticker already has a bar with this start", bars.duplicated(["ticker", "bar_start"])),
     ]
 
 
@@ -98,7 +102,9 @@ def quality(
     score = 1 - (missing + quarantined + (stale + zero volume + outliers) / 2) / expected, not below 0: what is not there or was
     refused counts whole, what is there but doubtful counts half.
     """
-    grid = calendar.bar_grid(start.date(), end.date(), phase_minutes=infer_phase(bars))
+    # A day more on either side: Sydney's sessions begin, and Chicago's futures open, on the UTC day before their date.
+    around = (start - timedelta(days=1)).date(), (end + timedelta(days=1)).date()
+    grid = calendar.bar_grid(*around, phase_minutes=infer_phase(bars))
     grid = grid[(grid["bar_start"] >= start) & (grid["bar_start"] < end) & (grid["bar_end"] <= as_of)]
     if grid.empty or not len(tickers):
         return QUALITY.empty()
@@ -146,8 +152,10 @@ def _doubts(bars: pd.DataFrame, actions: pd.DataFrame) -> pd.DataFrame:
     same = pd.Series(True, index=ordered.index)
     for price in PRICES:
         same &= ordered[price] == grouped[price].shift()
-    adjusted = np.log(ordered["close"] * split_factor(ordered, actions))
-    returns = (adjusted - adjusted.groupby(ordered["ticker"], sort=False).shift()).abs()
+    factor = split_factor(ordered, actions)
+    worth = (ordered["close"] + dividend_on(ordered, actions)) * factor
+    previous = (ordered["close"] * factor).groupby(ordered["ticker"], sort=False).shift()
+    returns = np.log(worth / previous).abs()
     # The median of |x| over 0.6745 is a robust deviation. Of the bars before only, so that a day's judgement never changes later.
     usual = returns.groupby(ordered["ticker"], sort=False).transform(
         lambda of_ticker: of_ticker.shift().rolling(USUAL_BARS, min_periods=USUAL_BARS // 2).median() / 0.6745

@@ -41,7 +41,7 @@ def distance(reference: Floats, days: npt.NDArray[np.intp], recent: Floats, *, r
     threshold: the same distance between blocks of recent_days and the rest of the reference; their logarithms, taken as normal, bound
     the next one (prediction interval: mean + t × sd × √(1 + 1/k), with k = reference days / recent days independent blocks).
     """
-    n_days = int(days[-1]) + 1
+    n_days = int(days.max()) + 1
     scale = _scale(reference)
     edges = _edges(reference, scale)
     widths = np.diff(edges) / scale
@@ -74,7 +74,7 @@ def mean_error(of_days: Floats, weights: Floats, *, lags: int = 3) -> float:
 
 
 def student_t(probability: float, freedom: float) -> float:
-    """Quantile of Student's t, within 1 % for 3 degrees of freedom and more up to 99.5 % (Abramowitz, Stegun 26.7.5)."""
+    """Quantile of Student's t (Abramowitz, Stegun 26.7.5): at 99.5 %, 12 % low at 2 degrees of freedom, 3 % at 3, 0.3 % at 6."""
     z = NormalDist().inv_cdf(probability)
     return (
         z

@@ -1,0 +1,204 @@
+"""No alarm where nothing drifts, an alarm where something does, and silence where there is too little to say."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tft_pipeline import contracts
+from tft_pipeline.contracts import DRIFT, FEATURES, OBSERVED_FEATURES, SCORES
+from tft_pipeline.monitoring.blocks import FALSE_ALARMS, SMALLEST_SHIFT, distance, mean_error, student_t
+from tft_pipeline.monitoring.drift import drift
+from tft_pipeline_tests.monitoring.worlds import features, scores, split
+
+DAY = pd.Timestamp("2026-02-27", tz="UTC").as_unit("us")
+FEATURE_NAMES = {column.name for column in OBSERVED_FEATURES}
+
+
+def judged(reference, recent, scored=None):
+    found = drift(
+        reference,
+        recent,
+        SCORES.empty() if scored is None else scored,
+        model_id="model",
+        baseline_id="baseline",
+        day_start=DAY,
+    )
+    return contracts.validate(found, DRIFT)
+
+
+def share_drifted(reference, recent):
+    found = judged(reference, recent)
+    assert set(found["subject"]) == FEATURE_NAMES
+    return float(found["drifted"].mean())
+
+
+def test_sixty_months_without_drift_raise_no_alarm():
+    shares = []
+    for seed in range(3):
+        world = features(seed, 200 + 20 * 21)
+        for month in range(20):
+            shares.append(share_drifted(*split(world, 200 + month * 21, 21)))
+    assert max(shares) < 0.15  # of the 30 % that ask for retraining
+    assert np.mean(shares) < 2 * FALSE_ALARMS
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_variance_three_times_as_large_is_found(seed):
+    assert share_drifted(*split(features(seed, 281, change_day=260), 260, 21)) > 0.4
+
+
+def test_half_a_month_of_it_already_asks_for_retraining_after_two_years_of_reference():
+    assert share_drifted(*split(features(3, 521, change_day=510), 500, 21)) > 0.3
+
+
+def test_more_days_after_the_change_are_found_more_surely():
+    world = features(1, 300, change_day=260)
+    shares = [
+        share_drifted(world[world["bar_start"] < split(world, 240, 1)[1]["bar_start"].min()], split(world, day, 21)[1])
+        for day in (239, 245, 260)
+    ]
+    assert shares[0] < 0.1 < shares[2]
+    assert shares[0] <= shares[1] <= shares[2]
+
+
+def test_tells_each_feature_apart():
+    reference, recent = split(features(0, 221), 200, 21)
+    moved = recent.assign(return_1h=recent["return_1h"] + 3)
+    found = judged(reference, moved).set_index("subject")
+    assert found.loc["return_1h", "drifted"]
+    assert found.loc["return_1h", "statistic"] == pytest.approx(3 / _deviation(reference["return_1h"]), rel=0.15)
+    assert found["drifted"].sum() == 1
+
+
+def test_counts_the_rows_it_judged():
+    reference, recent = split(features(0, 221), 200, 21)
+    found = judged(reference, recent)
+    assert set(found["reference_rows"]) == {200 * 7 * 4}
+    assert set(found["recent_rows"]) == {21 * 7 * 4}
+    assert set(found["model_id"]) == {"model"}
+    assert set(found["day_start"]) == {DAY}
+
+
+def test_a_feature_that_never_moved_drifts_once_it_does():
+    reference, recent = split(features(0, 221), 200, 21)
+    still = {"sentiment_score": 0.0, "mentions_log": 0.0}
+    found = judged(reference.assign(**still), recent.assign(**{**still, "mentions_log": 2.0})).set_index("subject")
+    assert found.loc["sentiment_score", "statistic"] == 0
+    assert not found.loc["sentiment_score", "drifted"]
+    assert found.loc["mentions_log", "drifted"]
+
+
+@pytest.mark.parametrize(("reference_days", "recent_days"), [(200, 0), (200, 4), (60, 21), (0, 21)])
+def test_too_little_data_says_nothing(reference_days, recent_days):
+    world = features(0, reference_days + recent_days + 1)
+    reference, recent = split(world, reference_days, recent_days)
+    assert judged(reference, recent).empty
+
+
+def test_no_features_at_all_say_nothing():
+    assert judged(FEATURES.empty(), FEATURES.empty()).empty
+
+
+def test_the_same_frames_give_the_same_rows():
+    reference, recent = split(features(0, 221), 200, 21)
+    shuffled = reference.sample(frac=1, random_state=1)
+    pd.testing.assert_frame_equal(judged(reference, recent), judged(shuffled, recent))
+
+
+def test_fifty_tickers_and_two_years_take_two_seconds():
+    reference, recent = split(features(0, 521), 500, 21)
+    assert len(reference) == 14_000
+    started = time.perf_counter()
+    judged(reference, recent)
+    assert time.perf_counter() - started < 2
+
+
+def test_coverage_and_skill_as_they_should_be_raise_no_alarm():
+    alarms = 0
+    for seed in range(40):
+        found = judged(FEATURES.empty(), FEATURES.empty(), scores(seed, 21)).set_index("subject")
+        assert set(found.index) == {"coverage", "skill"}
+        alarms += int(found["drifted"].any())
+    assert alarms <= 2
+
+
+def test_bands_too_narrow_are_found_by_coverage():
+    found = judged(FEATURES.empty(), FEATURES.empty(), scores(1, 21, width=0.5)).set_index("subject")
+    assert found.loc["coverage", "drifted"]
+    assert found.loc["coverage", "statistic"] == pytest.approx(0.3, abs=0.08)  # P(|z| < 0.64) = 0.48
+    assert not found.loc["skill", "drifted"]
+
+
+def test_losing_to_the_baseline_is_found_by_skill():
+    found = judged(FEATURES.empty(), FEATURES.empty(), scores(1, 21, worse=0.1)).set_index("subject")
+    assert found.loc["skill", "statistic"] == pytest.approx(0.1, abs=0.02)
+    assert found.loc["skill", "drifted"]
+    assert not found.loc["coverage", "drifted"]
+
+
+def test_being_better_than_the_baseline_is_no_drift():
+    found = judged(FEATURES.empty(), FEATURES.empty(), scores(1, 21, worse=-0.3)).set_index("subject")
+    assert not found.loc["skill", "drifted"]
+
+
+def test_few_scores_say_nothing_and_a_missing_baseline_nothing_of_skill():
+    scored = scores(1, 21)
+    assert judged(FEATURES.empty(), FEATURES.empty(), scored.head(100)).empty
+    assert judged(FEATURES.empty(), FEATURES.empty(), scores(1, 4)).empty
+    alone = judged(FEATURES.empty(), FEATURES.empty(), scored[scored["model_id"] == "model"])
+    assert alone["subject"].tolist() == ["coverage"]
+
+
+def test_the_scores_of_other_models_do_not_count():
+    scored = scores(1, 21)
+    other = scored[scored["model_id"] == "model"].assign(model_id="older", covered=False, pinball=1.0)
+    assert judged(FEATURES.empty(), FEATURES.empty(), pd.concat([scored, other])).equals(
+        judged(FEATURES.empty(), FEATURES.empty(), scored)
+    )
+
+
+def test_the_distance_is_how_far_the_mass_moves():
+    values = np.random.default_rng(0).normal(size=20_000)
+    days = np.repeat(np.arange(100), 200)
+    found = distance(values, days, values[:4_000] + 0.5, recent_days=20)
+    assert found.statistic == pytest.approx(0.5, abs=0.02)
+    assert found.threshold == SMALLEST_SHIFT  # independent values hardly differ from block to block
+
+
+def test_the_distance_goes_on_growing_beyond_the_reference():
+    values = np.random.default_rng(0).normal(size=20_000)
+    days = np.repeat(np.arange(100), 200)
+    near, far = (distance(values, days, values[:4_000] + shift, recent_days=20).statistic for shift in (6.0, 10.0))
+    assert near == pytest.approx(6, rel=0.1)
+    assert far == pytest.approx(10, rel=0.1)
+
+
+def test_memory_raises_the_threshold():
+    random = np.random.default_rng(0)
+    days = np.repeat(np.arange(100), 200)
+    slow = np.repeat(random.normal(size=20), 1_000) + random.normal(0, 0.1, 20_000)
+    quick = random.permutation(slow)
+    assert (
+        distance(slow, days, slow[:4_000], recent_days=20).threshold
+        > 3 * distance(quick, days, quick[:4_000], recent_days=20).threshold
+    )
+
+
+def test_the_error_of_a_mean_knows_memory():
+    same = np.ones(4)
+    assert mean_error(np.array([1.0, -1.0, 1.0, -1.0]), same, lags=0) == pytest.approx(0.5)
+    slow = np.array([1.0, 1.0, -1.0, -1.0])
+    assert mean_error(slow, same, lags=1) == pytest.approx(np.sqrt((4 + 2 * 0.5 * 1) / 16))
+    assert mean_error(np.array([1.0, 3.0]), np.array([1.0, 0.0])) == 0.0
+
+
+def test_student_t_against_its_table():
+    for freedom, value in ((3, 5.841), (6, 3.707), (20, 2.845), (1_000, 2.581)):
+        assert student_t(0.995, freedom) == pytest.approx(value, rel=0.04 if freedom < 6 else 0.004)
+
+
+def _deviation(values):
+    low, high = np.quantile(values, [0.1, 0.9])
+    return (high - low) / 2.563
