@@ -65,7 +65,9 @@ class TrainingSettings(_Frozen):
     )
     history_days: int = Field(1461, ge=30, description="Calendar days of features that a fit sees.")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N.")
-    inputs: tuple[str, ...] = Field(_MODEL_INPUTS, min_length=2, description="Features that the model reads; the rest are stored, not read.")
+    inputs: tuple[str, ...] = Field(
+        _MODEL_INPUTS, min_length=2, description="Features that the model reads; the rest are stored, not read."
+    )
 
 
 class SignalSettings(_Frozen):

@@ -387,7 +387,11 @@ OBSERVED_FEATURES: tuple[Column, ...] = (
 
 KNOWN_FEATURES: tuple[Column, ...] = (
     # the calendar, known ahead for any future bar
-    _float("hour_sin", "-1…1", "Hours from the session's open to the bar's end, on a circle of 24: the time of day, whatever daylight saving does."),
+    _float(
+        "hour_sin",
+        "-1…1",
+        "Hours from the session's open to the bar's end, on a circle of 24: the time of day, whatever daylight saving does.",
+    ),
     _float("hour_cos", "-1…1", "The same, cosine."),
     _float("weekday_sin", "-1…1", "Day of the week on a circle."),
     _float("weekday_cos", "-1…1", "The same, cosine."),
@@ -435,7 +439,13 @@ MODELS = Table(
         MODEL_ID,
         _time("trained_as_of", "Nothing later than this was known to the fit."),
         Column(name="config", dtype="json", unit="-", meaning="Architecture, variables, training settings, seed."),
-        Column(name="metrics", dtype="json", unit="-", meaning="Losses by epoch, validation skill, seconds, device.", hashed=False),
+        Column(
+            name="metrics",
+            dtype="json",
+            unit="-",
+            meaning="Losses by epoch, validation skill, seconds, device.",
+            hashed=False,
+        ),
         _text("data_fingerprint", "SHA-256 of the training frame."),
         _text("code_version", "Version of this package that trained it."),
         _text("sha256", "Of the artifact."),

@@ -1,5 +1,7 @@
 """What the trading calendar alone says of a bar: known for any future bar, hence the only future that a forecast may see."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -21,7 +23,7 @@ def known_features(grid: pd.DataFrame) -> pd.DataFrame:
         (grid["session_open"].dt.month - 1) / 12,
     )
     circles = {"hour": hour, "weekday": weekday, "month": month}
-    values: dict[str, pd.Series] = {"bar_start": grid["bar_start"], "bar_end": grid["bar_end"]}
+    values: dict[str, Any] = {"bar_start": grid["bar_start"], "bar_end": grid["bar_end"]}
     for name, turn in circles.items():
         values[f"{name}_sin"] = np.sin(2 * np.pi * turn)
         values[f"{name}_cos"] = np.cos(2 * np.pi * turn)

@@ -45,10 +45,11 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
     reasons[again.index[again]] = "the ticker already has a bar with this start"
     sound = bars[reasons.isna()]
     ratio = _times_its_neighbours(sound, actions, before)
-    for index in ratio.index[(ratio > _UNIT_ERROR) | (ratio < 1 / _UNIT_ERROR)]:
-        reasons[index] = (
-            f"close {bars.at[index, 'close']:g} is {ratio[index]:.3g} times its neighbours', and no split explains it"
-        )
+    far = ratio[(ratio > _UNIT_ERROR) | (ratio < 1 / _UNIT_ERROR)]
+    reasons[far.index] = [
+        f"close {close:g} is {times:.3g} times its neighbours', and no split explains it"
+        for close, times in zip(bars.loc[far.index, "close"], far, strict=True)
+    ]
     bad = reasons.notna()
     rejected = bars[bad]
     return Judged(
@@ -67,10 +68,13 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
 def _rules(bars: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     """(why, which bars), the gravest first."""
     prices = bars[PRICES]
-    missing = ~np.isfinite(prices.astype(float)).all(axis=1)
+    missing = pd.Series(~np.isfinite(prices.to_numpy(np.float64)).all(axis=1), index=bars.index)
     return [
         ("a price is missing or not finite", missing),
-        ("a price is not above zero", ~missing & (prices <= 0).any(axis=1)),
+        (
+            "a price is not above zero",
+            ~missing & pd.Series((prices.to_numpy(np.float64) <= 0).any(axis=1), index=bars.index),
+        ),
         ("high is below low", bars["high"] < bars["low"]),
         ("open lies outside low and high", (bars["open"] < bars["low"]) | (bars["open"] > bars["high"])),
         ("close lies outside low and high", (bars["close"] < bars["low"]) | (bars["close"] > bars["high"])),

@@ -74,8 +74,8 @@ class Calendar:
         grid = grid.astype(dict.fromkeys(grid.columns, UTC_DTYPE))
         # 24/7 sessions meet at midnight, and some markets' last hour reaches into the next session's first.
         grid = grid.drop_duplicates("bar_start", ignore_index=True)
-        grid["previous_bar_end"] = grid["bar_end"].shift(1).fillna(grid["bar_start"]).astype(UTC_DTYPE)
-        return grid
+        previous = grid["bar_end"].shift(1).fillna(grid["bar_start"])
+        return grid.assign(previous_bar_end=previous).astype({"previous_bar_end": UTC_DTYPE})
 
     def next_bars(self, after: datetime, count: int, *, phase_minutes: int) -> pd.DataFrame:
         """The count bars of the grid that begin at or after a moment."""

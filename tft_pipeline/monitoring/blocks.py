@@ -16,6 +16,7 @@ BLOCKS = (
     128  # evenly spread over the reference; they overlap, so they are worth only reference / length independent ones
 )
 FALSE_ALARMS = 0.01  # of one feature on one day, without drift
+LEAST_MEMORY = 0.3  # first autocorrelation of a day's errors
 SMALLEST_SHIFT = 0.1  # reference deviations; nothing nearer is called drift, however quiet the reference was
 
 _BEYOND = np.array([0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0])  # deviations past the reference's extremes
@@ -60,17 +61,22 @@ def distance(reference: Floats, days: npt.NDArray[np.intp], recent: Floats, *, r
     return Distance(statistic, max(bound, SMALLEST_SHIFT))
 
 
-def mean_error(of_days: Floats, weights: Floats, *, lags: int = 3) -> float:
-    """Standard error of a weighted mean of daily means that remember a few days (Newey, West 1987).
+def too_far(of_days: Floats, weights: Floats, *, sides: int) -> float:
+    """How far the mean of days that remember each other strays from what is expected, by chance, in FALSE_ALARMS of such stretches.
 
-    of_days: (n_days,) means. weights: (n_days,) rows behind each.
+    of_days: (n_days,) daily means, at least 3. weights: (n_days,) rows behind each. sides: 2 when both directions count.
+    The days count as n (1 - r) / (1 + r) independent ones; r is their first autocorrelation, corrected for the downward bias
+    (1 + 4r) / n of short series (Kendall 1954) and kept within LEAST_MEMORY and 0.9, for a month is too short to rule memory out.
     """
+    n = len(of_days)
     share = weights / weights.sum()
-    apart = share * (of_days - float((share * of_days).sum()))
-    variance = float((apart**2).sum())
-    for lag in range(1, min(lags, len(apart) - 1) + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * float((apart[lag:] * apart[:-lag]).sum())
-    return math.sqrt(max(variance, 0.0))
+    apart = of_days - float((share * of_days).sum())
+    squares = float((apart**2).sum())
+    measured = float((apart[1:] * apart[:-1]).sum()) / squares if squares > 0 else 0.0
+    memory = min(max(measured + (1 + 4 * measured) / n, LEAST_MEMORY), 0.9)
+    stretched = (1 + memory) / (1 - memory)
+    variance = float(((share * apart) ** 2).sum()) * n / (n - 1) * stretched
+    return student_t(1 - FALSE_ALARMS / sides, max(n / stretched - 1, 2.0)) * math.sqrt(variance)
 
 
 def student_t(probability: float, freedom: float) -> float:

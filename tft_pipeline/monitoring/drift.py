@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from tft_pipeline.contracts import DRIFT, OBSERVED_FEATURES
-from tft_pipeline.monitoring.blocks import FALSE_ALARMS, distance, mean_error, student_t
+from tft_pipeline.monitoring.blocks import distance, too_far
 
 SHORTEST_DAYS = 5  # recent trading days below which nothing is said
-SHORTEST_SCORES = 200
+SHORTEST_SCORES, SHORTEST_SCORED_DAYS = 200, 10
 BLOCKS_AT_LEAST = 3  # stretches as long as the recent one that the reference must hold
 COVERAGE = 0.8  # what lies between P10 and P90
 COVERAGE_AWAY = 0.05  # smaller deviations are no drift, however many scores there are
@@ -27,8 +27,8 @@ def drift(
 
     reference: FEATURES the model was trained on. recent: FEATURES since. scores: recent SCORES of the model and of the baseline.
     A feature's statistic and threshold: see blocks.distance. `coverage`: |share of returns within P10…P90 - 0.8|. `skill`: mean pinball
-    loss over the baseline's, minus 1, so that above 0 the baseline is better. Both thresholds are what days without drift stay below
-    in 99 of 100, by the errors of daily means (blocks.mean_error), yet never less than COVERAGE_AWAY and SKILL_LOST.
+    loss over the baseline's, minus 1, so that above 0 the baseline is better. Their thresholds allow for the chance in daily means
+    (blocks.too_far), and are never less than COVERAGE_AWAY and SKILL_LOST.
     """
     rows = [
         *_of_features(reference, recent),
@@ -71,14 +71,13 @@ def _of_scores(of_model: pd.DataFrame, of_baseline: pd.DataFrame) -> list[dict[s
 
 
 def _enough(scores: pd.DataFrame) -> bool:
-    return len(scores) >= SHORTEST_SCORES and scores["issued_at"].dt.floor("D").nunique() >= SHORTEST_DAYS
+    return len(scores) >= SHORTEST_SCORES and scores["issued_at"].dt.floor("D").nunique() >= SHORTEST_SCORED_DAYS
 
 
 def _too_far(scores: pd.DataFrame, values: pd.Series, *, sides: int) -> float:
-    """How far from what is expected the mean of values strays in one of a hundred stretches like this, by chance."""
+    """blocks.too_far of the days on which the forecasts were issued."""
     by_day = values.groupby(scores["issued_at"].dt.floor("D")).agg(["mean", "size"])
-    error = mean_error(by_day["mean"].to_numpy(np.float64), by_day["size"].to_numpy(np.float64))
-    return student_t(1 - FALSE_ALARMS / sides, len(by_day) - 1) * error
+    return too_far(by_day["mean"].to_numpy(np.float64), by_day["size"].to_numpy(np.float64), sides=sides)
 
 
 def _row(subject: str, statistic: float, threshold: float, reference_rows: int, recent_rows: int) -> dict[str, object]:

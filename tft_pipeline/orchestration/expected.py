@@ -26,6 +26,7 @@ def expected_bars(pipeline: Pipeline, features: pd.DataFrame, *, horizon_hours: 
         phase_minutes=infer_phase(features),
     )
     known = known_features(grid)
-    kept = known[known["bar_start"] >= first]
-    beyond = kept[kept["bar_end"] > last].head(horizon_hours)
-    return pd.concat([kept[kept["bar_end"] <= last], beyond], ignore_index=True)
+    kept: pd.DataFrame = known[known["bar_start"] >= first]
+    beyond: pd.DataFrame = kept[kept["bar_end"] > last].head(horizon_hours)
+    both: pd.DataFrame = pd.concat([kept[kept["bar_end"] <= last], beyond], ignore_index=True)
+    return both

@@ -17,7 +17,9 @@ def days_to_refresh(
     when it reaches the last full hour. Days run from first to last, both included.
     """
     due = now.replace(minute=0, second=0, microsecond=0)
-    reached = {(row.table_name, row.slice_day): row.reaches_to for row in ledger.itertuples()}
+    reached: dict[tuple[str, date], pd.Timestamp] = dict(
+        zip(zip(ledger["table_name"], ledger["slice_day"], strict=True), ledger["reaches_to"], strict=True)
+    )
     stale = []
     for offset in range((last - first).days + 1):
         day = first + timedelta(days=offset)

@@ -4,7 +4,7 @@ import base64
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,8 +17,21 @@ from tft_pipeline.storage.slices import Written
 
 OWNERS = ["team:forecasting"]
 
-def about(group: str, *tables: Table, kinds: set[str] | None = None) -> dict[str, Any]:
-    """Arguments of @dg.asset that every table's asset shares: where it lies, its columns with units, its blocking check."""
+Result = dg.MaterializeResult[Any]
+
+
+def table_asset(
+    group: str,
+    *tables: Table,
+    deps: Sequence[dg.AssetsDefinition | dg.AssetDep] = (),
+    kinds: Sequence[str] = (),
+    warnings: Mapping[str, str] | None = None,
+    pool: str | None = None,
+) -> Callable[[Callable[..., Result]], dg.AssetsDefinition]:
+    """An asset that writes tables: where they lie, their columns with units, and a blocking check of their contract.
+
+    warnings: {name: description} of further checks, which warn and block nothing.
+    """
     main = tables[0]
     columns = [
         dg.TableColumn(
@@ -29,27 +42,34 @@ def about(group: str, *tables: Table, kinds: set[str] | None = None) -> dict[str
         )
         for column in (*main.columns, *main.generated)
     ]
-    return {
-        "group_name": group,
-        "owners": OWNERS,
-        "kinds": {"postgres", *(kinds or set())},
-        "metadata": {
-            "dagster/table_name": ", ".join(table.name for table in tables),
-            "dagster/storage_kind": "postgres",
-            "dagster/column_schema": dg.TableSchema(columns=columns),
-        },
-    }
 
+    def declare(function: Callable[..., Result]) -> dg.AssetsDefinition:
+        name = function.__name__
+        checks = [
+            dg.AssetCheckSpec(
+                "contract",
+                asset=name,
+                blocking=True,
+                description="The rows in PostgreSQL are as many as the ledger says, and keep the table's contract when read back.",
+            ),
+            *(dg.AssetCheckSpec(check, asset=name, description=text) for check, text in (warnings or {}).items()),
+        ]
+        definition: dg.AssetsDefinition = dg.asset(
+            group_name=group,
+            owners=OWNERS,
+            kinds={"postgres", *kinds},
+            deps=deps,
+            check_specs=checks,
+            pool=pool,
+            metadata={
+                "dagster/table_name": ", ".join(table.name for table in tables),
+                "dagster/storage_kind": "postgres",
+                "dagster/column_schema": dg.TableSchema(columns=columns),
+            },
+        )(function)
+        return definition
 
-def contract_check(asset: str) -> list[dg.AssetCheckSpec]:
-    return [
-        dg.AssetCheckSpec(
-            "contract",
-            asset=asset,
-            blocking=True,
-            description="The rows in PostgreSQL are as many as the ledger says, and keep the table's contract when read back.",
-        )
-    ]
+    return declare
 
 
 class Stopwatch:
@@ -96,7 +116,7 @@ def result(
     checks: Sequence[dg.AssetCheckResult] = (),
     picture: bytes | None = None,
     **facts: Any,
-) -> dg.MaterializeResult[Any]:
+) -> Result:
     """The materialization with its figures. A run over many days records the same figures for each: they are the run's."""
     metadata: dict[str, Any] = {
         "dagster/row_count": sum(w.rows for w in written.values()),

@@ -40,6 +40,8 @@ def drift_sensor(
         return dg.SkipReason(request.reason)
     yesterday = (now - timedelta(days=1)).date()
     target = min(yesterday, pipeline.settings.end or yesterday)
-    day = target.isoformat()
-    wanted = dg.RunRequest(run_key=request.run_key, partition_key=day, tags={"tft/reason": request.reason})
-    return dg.SensorResult(run_requests=[wanted], dynamic_partitions_requests=[TRAINING_DAYS.build_add_request([day])])
+    training_day = target.isoformat()
+    wanted = dg.RunRequest(run_key=request.run_key, partition_key=training_day, tags={"tft/reason": request.reason})
+    return dg.SensorResult(
+        run_requests=[wanted], dynamic_partitions_requests=[TRAINING_DAYS.build_add_request([training_day])]
+    )

@@ -40,6 +40,12 @@ def migrate(database: Database, folder: Path | None = None) -> list[str]:
             applied.append(name)
 
 
+def applied(database: Database) -> list[str]:
+    """Names of the migrations that this database has seen, in order."""
+    with database.connect() as connection:
+        return sorted(_history(connection))
+
+
 def pending(database: Database) -> list[str]:
     """Names of the files that migrate would apply. Raises StorageError where it would refuse."""
     files = {path.name: path.read_bytes() for path in sorted(config.bundled("sql").glob("*.sql"))}

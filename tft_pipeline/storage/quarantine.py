@@ -88,4 +88,5 @@ def between(database: Database, name: str, first: date, last: date) -> pd.DataFr
             (name, first, last),
         ).fetchall()
     frame = pd.DataFrame(rows, columns=["day", "ticker", "reason"])
-    return frame.assign(day=pd.to_datetime(frame["day"], utc=True).astype(UTC)).astype({"ticker": "str", "reason": "str"})
+    days = pd.to_datetime(frame["day"], utc=True)
+    return frame.assign(day=days).astype({"day": UTC, "ticker": "str", "reason": "str"})

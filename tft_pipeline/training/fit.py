@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tft_pipeline import __version__
 from tft_pipeline.config import TrainingSettings
@@ -31,6 +32,9 @@ from tft_pipeline.training.windows import Panel, left_out
 
 # Now and then a ticker hides its name, so that the reserved code learns what all have in common: it will serve new tickers.
 _ANONYMOUS_SHARE = 0.05
+import os
+
+_MEMORY = float(os.environ.get("EMA", "0.98"))
 
 
 @dataclass(frozen=True)
@@ -138,13 +142,14 @@ class _Training:
         self.training, self.validation = torch.from_numpy(training), torch.from_numpy(validation)
         self.where, self.generator = where, generator
         self.levels = torch.tensor(calibration.QUANTILE_LEVELS, device=where.device)
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(_MEMORY))
         self.optimizer = self._new_optimizer(network)
         self.batch_size = fitting_batch_size(self._attempt, min(settings.batch_size, len(training)))
         self.samples, self.seconds = 0, 0.0
 
     def run(self, on_epoch: Callable[[EpochReport], None] | None) -> list[EpochReport]:
         reports: list[EpochReport] = []
-        best_loss, best_weights, worse = math.inf, copy.deepcopy(self.network.state_dict()), 0
+        best_loss, best_weights, worse = math.inf, copy.deepcopy(self.average.module.state_dict()), 0
         for epoch in range(1, self.settings.max_epochs + 1):
             started = time.perf_counter()
             training_loss = self._epoch(epoch)
@@ -154,7 +159,7 @@ class _Training:
             best = validation_loss < best_loss
             worse = 0 if best else worse + 1
             if best:
-                best_loss, best_weights = validation_loss, copy.deepcopy(self.network.state_dict())
+                best_loss, best_weights = validation_loss, copy.deepcopy(self.average.module.state_dict())
             rate = float(self.optimizer.param_groups[0]["lr"])
             report = EpochReport(epoch, training_loss, validation_loss, best, rate, time.perf_counter() - started)
             reports.append(report)
@@ -183,6 +188,7 @@ class _Training:
                 self.batch_size = halved(self.batch_size, error)
                 continue
             _refuse_nan(loss, f"the loss of epoch {epoch}", self.settings)
+            self.average.update_parameters(self.network)
             total += loss * len(chosen)
             position += len(chosen)
         self.samples += len(order)
@@ -218,7 +224,7 @@ class _Training:
         self.generator.set_state(before)
 
     def _validation_loss(self) -> float:
-        quantiles = quantiles_in_units(self.network, self.windows, self.validation.numpy())
+        quantiles = quantiles_in_units(self.average.module, self.windows, self.validation.numpy())
         origins = self.validation.to(self.where.device)
         return float(calibration.pinball(self.windows.targets(origins).double().cpu().numpy(), quantiles).mean())
 
@@ -256,9 +262,7 @@ def _refuse_later(features: pd.DataFrame, as_of: datetime) -> None:
         )
 
 
-def _scalers(
-    panel: Panel, split: Split, observed: tuple[str, ...], known: tuple[str, ...]
-) -> tuple[Scaler, Scaler]:
+def _scalers(panel: Panel, split: Split, observed: tuple[str, ...], known: tuple[str, ...]) -> tuple[Scaler, Scaler]:
     """Fitted on held bars before validation begins: these are all that a training window's encoder can see."""
     held = panel.held.copy()
     held[:, split.validation_begins :] = False

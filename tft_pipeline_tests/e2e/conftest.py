@@ -55,7 +55,12 @@ class World:
 
 def command_line(*arguments: str, environment: dict[str, str], check: bool = True) -> subprocess.CompletedProcess[str]:
     found = subprocess.run(
-        [sys.executable, "-m", "tft_pipeline.cli", *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "tft_pipeline.cli", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     if check and found.returncode != 0:
         pytest.fail(f"tft-pipeline {' '.join(arguments)} ended with {found.returncode}:\n{found.stderr[-3000:]}")

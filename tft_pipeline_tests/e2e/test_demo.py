@@ -92,7 +92,15 @@ def test_training_the_same_model_again_is_not_done_unless_asked(world: World) ->
 def test_doctor_finds_everything_well_and_says_so(world: World) -> None:
     report = json.loads(world.run("doctor", "--json").stdout)
     assert report["healthy"] is True, report
-    assert {finding["subject"] for finding in report["findings"]} >= {"python", "disk", "device", "bars", "scorer", "postgres", "ledger"}
+    assert {finding["subject"] for finding in report["findings"]} >= {
+        "python",
+        "disk",
+        "device",
+        "bars",
+        "scorer",
+        "postgres",
+        "ledger",
+    }
 
 
 def test_migrate_lists_what_is_applied(world: World) -> None:

@@ -43,7 +43,9 @@ class Served:
 
     def ask(self, query: str) -> dict[str, Any]:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql", json.dumps({"query": query}).encode(), {"content-type": "application/json"}
+            f"http://127.0.0.1:{self.port}/graphql",
+            json.dumps({"query": query}).encode(),
+            {"content-type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             content: dict[str, Any] = json.load(answer)
@@ -119,7 +121,11 @@ def test_the_schedule_and_the_sensor_are_on(served: Served) -> None:
         """{repositoriesOrError {... on RepositoryConnection {nodes {
             schedules {name scheduleState {status}} sensors {name sensorState {status}}}}}}"""
     )["repositoriesOrError"]["nodes"]
-    states = {item["name"]: item.get("scheduleState", item.get("sensorState"))["status"] for r in repositories for item in (*r["schedules"], *r["sensors"])}
+    states = {
+        item["name"]: item.get("scheduleState", item.get("sensorState"))["status"]
+        for r in repositories
+        for item in (*r["schedules"], *r["sensors"])
+    }
     assert states["hourly_refresh"] == "RUNNING"
     assert states["drift_sensor"] == "RUNNING"
 

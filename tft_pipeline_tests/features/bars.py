@@ -17,7 +17,7 @@ def at(text: str) -> pd.Timestamp:
     return pd.Timestamp(text, tz="UTC")
 
 
-def prices_of(close, *, open=None, high=None, low=None, volume=1000.0, dividend=0.0, opens_session=None) -> Prices:  # noqa: A002
+def prices_of(close, *, open=None, high=None, low=None, volume=1000.0, dividend=0.0, opens_session=None) -> Prices:
     """Prices of close; where not given, every bar opens and turns at its close, and no session begins after the first bar."""
     close = np.asarray(close, dtype=float)
     first = np.arange(len(close)) == 0

@@ -89,7 +89,9 @@ def test_daylight_saving_keeps_new_yorks_hours(new_york, start, end, utc_before,
     first = grid["bar_start"].iloc[::7].dt.hour.tolist()
     assert first == [utc_before] * 5 + [utc_after] * 5
     weekend = (grid["bar_start"] - grid["previous_bar_end"]).max()
-    assert weekend == pd.Timedelta(hours=65) + (utc_after - utc_before) * HOUR  # from 16:00 on Friday to 09:00 on Monday
+    assert (
+        weekend == pd.Timedelta(hours=65) + (utc_after - utc_before) * HOUR
+    )  # from 16:00 on Friday to 09:00 on Monday
 
 
 def test_the_calendar_that_never_closes_has_every_hour_once():

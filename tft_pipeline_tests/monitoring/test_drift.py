@@ -8,7 +8,7 @@ import pytest
 
 from tft_pipeline import contracts
 from tft_pipeline.contracts import DRIFT, FEATURES, OBSERVED_FEATURES, SCORES
-from tft_pipeline.monitoring.blocks import FALSE_ALARMS, SMALLEST_SHIFT, distance, mean_error, student_t
+from tft_pipeline.monitoring.blocks import FALSE_ALARMS, LEAST_MEMORY, SMALLEST_SHIFT, distance, student_t, too_far
 from tft_pipeline.monitoring.drift import drift
 from tft_pipeline_tests.monitoring.worlds import features, scores, split
 
@@ -37,9 +37,9 @@ def share_drifted(reference, recent):
 def test_sixty_months_without_drift_raise_no_alarm():
     shares = []
     for seed in range(3):
-        world = features(seed, 200 + 20 * 21)
+        world = features(seed, 120 + 20 * 21)
         for month in range(20):
-            shares.append(share_drifted(*split(world, 200 + month * 21, 21)))
+            shares.append(share_drifted(*split(world, 120 + month * 21, 21)))
     assert max(shares) < 0.15  # of the 30 % that ask for retraining
     assert np.mean(shares) < 2 * FALSE_ALARMS
 
@@ -68,8 +68,10 @@ def test_tells_each_feature_apart():
     moved = recent.assign(return_1h=recent["return_1h"] + 3)
     found = judged(reference, moved).set_index("subject")
     assert found.loc["return_1h", "drifted"]
-    assert found.loc["return_1h", "statistic"] == pytest.approx(3 / _deviation(reference["return_1h"]), rel=0.15)
-    assert found["drifted"].sum() == 1
+    before = judged(reference, recent).set_index("subject")
+    untouched = found.index != "return_1h"
+    pd.testing.assert_frame_equal(found[untouched], before[untouched])
+    assert not before.loc["return_1h", "drifted"]
 
 
 def test_counts_the_rows_it_judged():
@@ -107,7 +109,7 @@ def test_the_same_frames_give_the_same_rows():
     pd.testing.assert_frame_equal(judged(reference, recent), judged(shuffled, recent))
 
 
-def test_fifty_tickers_and_two_years_take_two_seconds():
+def test_fourteen_thousand_rows_take_less_than_two_seconds():
     reference, recent = split(features(0, 521), 500, 21)
     assert len(reference) == 14_000
     started = time.perf_counter()
@@ -146,7 +148,7 @@ def test_being_better_than_the_baseline_is_no_drift():
 def test_few_scores_say_nothing_and_a_missing_baseline_nothing_of_skill():
     scored = scores(1, 21)
     assert judged(FEATURES.empty(), FEATURES.empty(), scored.head(100)).empty
-    assert judged(FEATURES.empty(), FEATURES.empty(), scores(1, 4)).empty
+    assert judged(FEATURES.empty(), FEATURES.empty(), scores(1, 9)).empty
     alone = judged(FEATURES.empty(), FEATURES.empty(), scored[scored["model_id"] == "model"])
     assert alone["subject"].tolist() == ["coverage"]
 
@@ -186,19 +188,33 @@ def test_memory_raises_the_threshold():
     )
 
 
-def test_the_error_of_a_mean_knows_memory():
-    same = np.ones(4)
-    assert mean_error(np.array([1.0, -1.0, 1.0, -1.0]), same, lags=0) == pytest.approx(0.5)
-    slow = np.array([1.0, 1.0, -1.0, -1.0])
-    assert mean_error(slow, same, lags=1) == pytest.approx(np.sqrt((4 + 2 * 0.5 * 1) / 16))
-    assert mean_error(np.array([1.0, 3.0]), np.array([1.0, 0.0])) == 0.0
+def test_a_mean_of_days_strays_as_far_as_their_memory_lets_it():
+    days, same = np.tile([1.0, -1.0, 0.0], 7), np.ones(21)
+    stretched = (1 + LEAST_MEMORY) / (1 - LEAST_MEMORY)  # these days have no memory, but that cannot be known
+    error = np.sqrt(14 / 21 / 20 * stretched)
+    assert too_far(days, same, sides=2) == pytest.approx(student_t(0.995, 21 / stretched - 1) * error)
+    assert too_far(days, same, sides=1) < too_far(days, same, sides=2)
+    assert too_far(np.sort(days), same, sides=2) > 2 * too_far(days, same, sides=2)
+    assert too_far(same, same, sides=2) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_days_count_by_their_rows():
+    days = np.array([0.0, 0.0, 0.0, 0.0, 9.0])
+    assert too_far(days, np.array([100.0, 100.0, 100.0, 100.0, 0.0]), sides=2) == 0.0
+
+
+def test_a_threshold_for_a_mean_holds_for_days_with_and_without_memory():
+    random = np.random.default_rng(0)
+    for memory in (0.0, 0.5):
+        alarms = 0
+        for _ in range(1_000):
+            days = random.normal(size=60)
+            for i in range(1, 60):
+                days[i] = memory * days[i - 1] + np.sqrt(1 - memory**2) * days[i]
+            alarms += abs(days[-21:].mean()) > too_far(days[-21:], np.ones(21), sides=2)
+        assert alarms <= 40  # 4 %; measured 0.1 % without memory, 2 % with
 
 
 def test_student_t_against_its_table():
     for freedom, value in ((3, 5.841), (6, 3.707), (20, 2.845), (1_000, 2.581)):
         assert student_t(0.995, freedom) == pytest.approx(value, rel=0.04 if freedom < 6 else 0.004)
-
-
-def _deviation(values):
-    low, high = np.quantile(values, [0.1, 0.9])
-    return (high - low) / 2.563

@@ -14,6 +14,7 @@ from tft_pipeline_tests.monitoring.worlds import features, scores, split
 
 DAY = pd.Timestamp("2026-02-27", tz="UTC").as_unit("us")
 NOW = DAY + pd.Timedelta(hours=22)
+TRAINED = DAY - pd.Timedelta(days=40)
 SETTINGS = MonitoringSettings()
 
 
@@ -30,7 +31,7 @@ def rows(drifted_features=0, of=10, coverage=False, skill=False):
     return contracts.validate(frame, DRIFT)
 
 
-def asked(frame, *, trained=DAY - pd.Timedelta(days=40), requested=None, attempts=0, now=NOW):
+def asked(frame, *, trained=TRAINED, requested=None, attempts=0, now=NOW):
     return retrain_request(
         frame, last_trained_as_of=trained, last_requested_at=requested, attempts=attempts, now=now, settings=SETTINGS
     )
@@ -74,7 +75,7 @@ def test_asks_again_after_the_cool_down_and_with_another_key():
     quiet = asked(rows(10), requested=NOW - timedelta(hours=20), attempts=1)
     assert not quiet.wanted
     assert quiet.reason.endswith(
-        "retraining was asked for 2026-02-28 02:00 UTC (attempt 1, no model yet); again in 4.0 h".replace(
+        "retraining was asked for 2026-02-27 02:00 UTC (attempt 1, no model yet); again in 4.0 h".replace(
             "2026-02-28", "2026-02-27"
         )
     )

@@ -13,7 +13,9 @@ from tft_pipeline.orchestration.partitions import TRAINING_DAYS, Window, days, p
 NOON = datetime(2026, 1, 6, 12, tzinfo=UTC)
 
 
-def windows(definition: dg.PartitionsDefinition, now: datetime, *, key: str | None = None, span: tuple[str, str] | None = None) -> list[Window]:
+def windows(
+    definition: dg.PartitionsDefinition, now: datetime, *, key: str | None = None, span: tuple[str, str] | None = None
+) -> list[Window]:
     """The windows that an asset over definition sees in a real run."""
     seen = []
 
@@ -74,7 +76,9 @@ def test_a_training_day_is_named_after_the_day() -> None:
     assert window.days == [date(2026, 1, 5)]
 
 
-@pytest.mark.parametrize(("key", "message"), [("monday", "partition 'monday' is no day; name it"), ("2026-01-07", "has not begun")])
+@pytest.mark.parametrize(
+    ("key", "message"), [("monday", "partition 'monday' is no day; name it"), ("2026-01-07", "has not begun")]
+)
 def test_a_training_day_that_cannot_be_is_refused(key: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         windows(TRAINING_DAYS, NOON, key=key)

@@ -11,17 +11,13 @@ from tft_pipeline.market.sessions import infer_phase
 from tft_pipeline.orchestration.assets.market import bar_quality, corporate_actions, market_bars
 from tft_pipeline.orchestration.assets.sentiment import sentiment_hourly
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.read import read
 
 
-@dg.asset(
-    **about("features", FEATURES),
-    deps=[market_bars, corporate_actions, bar_quality, sentiment_hourly],
-    check_specs=contract_check("features_hourly"),
-)
-def features_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("features", FEATURES, deps=[market_bars, corporate_actions, bar_quality, sentiment_hourly])
+def features_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """What was known about each ticker at the end of each bar: returns, volatility, trend, volume, market, mood, calendar."""
     watch, window = begin(context, pipeline)
     warm = window.before(WARMUP_DAYS)

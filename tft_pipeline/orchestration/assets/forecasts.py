@@ -16,7 +16,7 @@ from tft_pipeline.orchestration.assets.training import tft_model
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.expected import expected_bars
 from tft_pipeline.orchestration.partitions import Window
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.models import load_artifact
 from tft_pipeline.storage.read import read
@@ -27,13 +27,14 @@ from tft_pipeline.training.artifacts import load
 MATURING_DAYS = 14
 
 
-@dg.asset(
-    **about("forecasts", QUANTILES, kinds={"pytorch"}),
+@table_asset(
+    "forecasts",
+    QUANTILES,
+    kinds=["pytorch"],
     # Any earlier day's model may serve a day: which one is read from training.models, level-triggered.
     deps=[features_hourly, dg.AssetDep(tft_model, partition_mapping=dg.AllPartitionMapping())],
-    check_specs=contract_check("forecasts"),
 )
-def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """P10, P50 and P90 of the return over the next hours, by the model and by the baseline that it must beat."""
     watch, window = begin(context, pipeline)
     horizon = pipeline.settings.training.horizon_hours
@@ -64,13 +65,13 @@ def _serving(pipeline: Pipeline, window: Window) -> list[tuple[str, pd.Timestamp
     """(model_id, from, until) over the window: from each day on, the newest model trained before that day began."""
     trained = models_by(pipeline.database, before=window.end)  # model_id, trained_as_of; ascending
     serving: list[tuple[str, pd.Timestamp, pd.Timestamp]] = []
-    for row in trained.itertuples():
-        first_day = (row.trained_as_of + timedelta(microseconds=1)).ceil("D")
+    for model_id, trained_as_of in zip(trained["model_id"], trained["trained_as_of"], strict=True):
+        first_day = (trained_as_of + timedelta(microseconds=1)).ceil("D")
         start = max(pd.Timestamp(window.start), first_day)
         if start >= window.end:
             continue
         serving = [(m, s, min(e, start)) for m, s, e in serving if s < start]
-        serving.append((row.model_id, start, pd.Timestamp(window.end)))
+        serving.append((str(model_id), start, pd.Timestamp(window.end)))
     return serving
 
 
@@ -81,10 +82,8 @@ def _picture(frame: pd.DataFrame, features: pd.DataFrame, models: list[str]) -> 
     return fan_chart(shown, features, ticker=str(sorted(shown["ticker"].unique())[0]))
 
 
-@dg.asset(
-    **about("forecasts", SCORES), deps=[forecasts, features_hourly], check_specs=contract_check("forecast_scores")
-)
-def forecast_scores(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("forecasts", SCORES, deps=[forecasts, features_hourly])
+def forecast_scores(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """What became of each forecast on the day its bar closed, and the skill against the baseline."""
     watch, window = begin(context, pipeline)
     quantiles = read(pipeline.database, QUANTILES, window.before(MATURING_DAYS), window.end)

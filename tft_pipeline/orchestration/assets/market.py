@@ -5,7 +5,7 @@ import dagster as dg
 from tft_pipeline.contracts import ACTIONS, BARS, QUALITY
 from tft_pipeline.market.quality import WARN_BELOW, judge, quality
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sources.protocols import Span
 from tft_pipeline.storage.quarantine import between
@@ -15,8 +15,8 @@ from tft_pipeline.storage.read import read
 JUDGED_WITH_DAYS = 10
 
 
-@dg.asset(**about("market", ACTIONS), check_specs=contract_check("corporate_actions"))
-def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("market", ACTIONS)
+def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Splits and dividends by the first bar that trades under them; prices stay as traded and are adjusted on read."""
     watch, window = begin(context, pipeline)
     fetched = pipeline.bars.actions(pipeline.tickers, Span(window.start, window.moment))
@@ -25,8 +25,8 @@ def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourcePa
     return result(context, written, watch, checks=[check], source=pipeline.bars.name, problems=fetched.problems or None)
 
 
-@dg.asset(**about("market", BARS), deps=[corporate_actions], check_specs=contract_check("market_bars"))
-def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("market", BARS, deps=[corporate_actions])
+def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Hourly prices and volumes as traded. Bars that cannot be true go to quarantine with their reason."""
     watch, window = begin(context, pipeline)
     fetched = pipeline.bars.bars(pipeline.tickers, Span(window.start, window.moment))
@@ -44,17 +44,13 @@ def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
     )  # fmt: skip
 
 
-@dg.asset(
-    **about("market", QUALITY),
+@table_asset(
+    "market",
+    QUALITY,
     deps=[market_bars, corporate_actions],
-    check_specs=[
-        *contract_check("bar_quality"),
-        dg.AssetCheckSpec(
-            "trusted", asset="bar_quality", description=f"Every ticker's day scores at least {WARN_BELOW}."
-        ),
-    ],
+    warnings={"trusted": f"Every ticker's day scores at least {WARN_BELOW}."},
 )
-def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """How far each ticker's day can be trusted, 0 to 1, and which rules spoke against it."""
     watch, window = begin(context, pipeline)
     bars = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.end, as_of=window.moment)

@@ -11,16 +11,14 @@ from tft_pipeline.monitoring.drift import drift
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.assets.forecasts import forecast_scores
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
+from tft_pipeline.orchestration.reporting import Result, begin, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.registry import models_by
 
 
-@dg.asset(
-    **about("monitoring", DRIFT), deps=[features_hourly, forecast_scores], check_specs=contract_check("model_drift")
-)
-def model_drift(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("monitoring", DRIFT, deps=[features_hourly, forecast_scores])
+def model_drift(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """How far recent features, coverage and skill have moved from what the serving model was trained on.
 
     A run over many days judges the newest of them: drift is about now, and the sensor reads the newest day only.

@@ -9,7 +9,7 @@ from tft_pipeline.orchestration.assets.market import corporate_actions, market_b
 from tft_pipeline.orchestration.assets.signals import trading_signals
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.partitions import Window
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
+from tft_pipeline.orchestration.reporting import Result, begin, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.portfolio.figures import equity_curve
 from tft_pipeline.portfolio.ledger import State, advance
@@ -18,12 +18,14 @@ from tft_pipeline.storage.portfolio import last_mark, peak_equity_cents
 from tft_pipeline.storage.read import read
 
 
-@dg.asset(
-    **about("portfolio", EQUITY, TRADES, POSITIONS),
+@table_asset(
+    "portfolio",
+    EQUITY,
+    TRADES,
+    POSITIONS,
     deps=[trading_signals, market_bars, corporate_actions],
-    check_specs=contract_check("portfolio"),
 )
-def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Decisions filled at the next bar's open, with costs, and marked at every bar's end. Cash + positions = equity, to the cent."""
     watch, window = begin(context, pipeline)
     state, since = _state_before(pipeline, window)
@@ -49,5 +51,5 @@ def _state_before(pipeline: Pipeline, window: Window) -> tuple[State, datetime]:
     mark = last_mark(pipeline.database, before=window.start)
     if mark is None:
         return State.opening(pipeline.settings.portfolio), window.start
-    peak = peak_equity_cents(pipeline.database, before=window.start)
+    peak = peak_equity_cents(pipeline.database, before=window.start) or 0  # marks there are, so a peak too
     return State.from_rows(mark.positions, mark.equity, peak), mark.marked_at

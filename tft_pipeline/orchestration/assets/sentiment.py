@@ -5,7 +5,7 @@ import pandas as pd
 
 from tft_pipeline.contracts import HOURLY_SENTIMENT, MENTIONS, POSTS
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sentiment.cleaning import clean, text_hash
 from tft_pipeline.sentiment.hourly import hourly
@@ -20,8 +20,8 @@ WARMUP_DAYS = 2
 SAVED_EVERY = 4096  # texts; a crash loses no more scores than these
 
 
-@dg.asset(**about("sentiment", POSTS), check_specs=contract_check("social_posts"))
-def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("sentiment", POSTS)
+def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Posts as they were read, each with the hash of its cleaned text: nothing is scored twice."""
     watch, window = begin(context, pipeline)
     source = pipeline.posts
@@ -37,12 +37,8 @@ def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[P
     )  # fmt: skip
 
 
-@dg.asset(
-    **about("sentiment", MENTIONS, kinds={"huggingface"}),
-    deps=[social_posts],
-    check_specs=contract_check("ticker_mentions"),
-)
-def ticker_mentions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("sentiment", MENTIONS, kinds=["huggingface"], deps=[social_posts])
+def ticker_mentions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Which ticker each post speaks of, and in what mood: bearish, neutral or bullish with a confidence."""
     watch, window = begin(context, pipeline)
     posts = read(pipeline.database, POSTS, window.start, window.end, as_of=window.moment)
@@ -78,10 +74,8 @@ def _score_unknown(context: dg.AssetExecutionContext, pipeline: Pipeline, texts:
     return len(unknown)
 
 
-@dg.asset(
-    **about("sentiment", HOURLY_SENTIMENT), deps=[ticker_mentions], check_specs=contract_check("sentiment_hourly")
-)
-def sentiment_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("sentiment", HOURLY_SENTIMENT, deps=[ticker_mentions])
+def sentiment_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """The mood toward each ticker, hour by hour: counts, score, momentum and confidence."""
     watch, window = begin(context, pipeline)
     mentions = read(pipeline.database, MENTIONS, window.before(WARMUP_DAYS), window.end)

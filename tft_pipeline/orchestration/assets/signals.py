@@ -8,7 +8,7 @@ from tft_pipeline.contracts import DECISIONS, QUANTILES
 from tft_pipeline.forecasts.baselines import BASELINE_ID
 from tft_pipeline.orchestration.assets.forecasts import forecasts
 from tft_pipeline.orchestration.checks import contract_kept
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, coverage, result
+from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.portfolio.costs import round_trip_log_return
 from tft_pipeline.signals.decisions import Edge, decide
@@ -16,8 +16,8 @@ from tft_pipeline.storage.read import read
 from tft_pipeline.storage.registry import model_metrics
 
 
-@dg.asset(**about("signals", DECISIONS), deps=[forecasts], check_specs=contract_check("trading_signals"))
-def trading_signals(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> dg.MaterializeResult:
+@table_asset("signals", DECISIONS, deps=[forecasts])
+def trading_signals(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """BUY, SELL or HOLD for each ticker at the end of each bar, with confidence, target weight and reason."""
     watch, window = begin(context, pipeline)
     quantiles = read(pipeline.database, QUANTILES, window.start, window.end)

@@ -12,7 +12,7 @@ from tft_pipeline.contracts import FEATURES, MODELS
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.expected import expected_bars
-from tft_pipeline.orchestration.reporting import about, begin, contract_check, result
+from tft_pipeline.orchestration.reporting import Result, begin, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.registry import model_exists
@@ -29,15 +29,8 @@ class Training(dg.Config):
     again: bool = Field(False, description="Train even if this very model (data, settings, seed) is already stored.")
 
 
-@dg.asset(
-    **about("training", MODELS, kinds={"pytorch"}),
-    deps=[features_hourly],
-    check_specs=contract_check("tft_model"),
-    pool="gpu",
-)
-def tft_model(
-    context: dg.AssetExecutionContext, config: Training, pipeline: dg.ResourceParam[Pipeline]
-) -> dg.MaterializeResult:
+@table_asset("training", MODELS, kinds=["pytorch"], deps=[features_hourly], pool="gpu")
+def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """A Temporal Fusion Transformer, trained with nothing later than the end of the partition's day."""
     watch, window = begin(context, pipeline)
     settings = pipeline.settings.training
