@@ -23,7 +23,7 @@ def volatility(prices: Prices) -> dict[str, Floats]:
         "volatility_140h": long,
         "volatility_ewma": np.sqrt(weighted(one * one, EWMA)),
         "volatility_parkinson_14h": np.sqrt(mean(span * span, 14) / (4 * np.log(2.0))),
-        # The estimator may fall below zero where a bar's body is its whole range.
-        "volatility_garman_klass_14h": np.sqrt(np.maximum(garman_klass, 0.0)),
+        # Never below zero: a bar's body is at most its range, and 2 ln 2 - 1 is below a half.
+        "volatility_garman_klass_14h": np.sqrt(garman_klass),
         "volatility_ratio": ratio(short, long, otherwise=1.0),
     }

@@ -105,13 +105,8 @@ def test_a_split_is_no_unit_error_when_its_action_is_known():
     before, after = make_bars(BEFORE, 700.0), make_bars(STARTS, 25.0)
     split = make_actions(("AAPL", STARTS[0], "split", 28.0))
     assert judged(after.iloc[:3], split, before).rejected.empty
-    unknown = judged(after.iloc[:3], None, before)
-    assert (
-        unknown.rejected["reason"]
-        .str.fullmatch(r"close 25 is 0\.0357 times its neighbours', and no split explains it")
-        .all()
-    )
-    assert len(unknown.rejected) == 3
+    unknown = judged(after.iloc[:1], None, before)
+    assert unknown.rejected["reason"].tolist() == ["close 25 is 0.0357 times its neighbours', and no split explains it"]
 
 
 def test_a_seven_to_one_split_passes_with_and_without_its_action():

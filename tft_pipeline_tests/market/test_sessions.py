@@ -67,7 +67,7 @@ def test_a_session_that_opens_on_the_bars_minute_opens_with_its_bar(new_york, mi
     one = pd.DataFrame(
         {"day_start": [at("2024-03-07")], "session_open": [opens], "session_close": [opens + 2 * HOUR]}
     ).astype("datetime64[us, UTC]")
-    monkeypatch.setattr(new_york, "sessions", lambda start, end: one)
+    monkeypatch.setattr(new_york, "sessions", lambda *_: one)
     grid = new_york.bar_grid(date(2024, 3, 7), date(2024, 3, 8), phase_minutes=minute)
     assert grid["bar_start"].tolist() == [opens, opens + HOUR]
 

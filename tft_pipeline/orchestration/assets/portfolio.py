@@ -31,11 +31,11 @@ def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
     state, since = _state_before(pipeline, window)
     advanced = advance(
         state,
-        read(pipeline.database, BARS, window.start, window.end, as_of=window.moment),
+        read(pipeline.database, BARS, since, window.end, as_of=window.moment),
         read(pipeline.database, ACTIONS, since, window.end, as_of=window.moment),
         read(pipeline.database, DECISIONS, since, window.end),
         pipeline.settings.portfolio,
-    )
+    ).within(window.start, window.end)
     frames = {TRADES: advanced.trades, POSITIONS: advanced.positions, EQUITY: advanced.equity}
     written = pipeline.write(context.run_id, frames, window)
     figures = summary(advanced.equity, advanced.trades, advanced.positions)
