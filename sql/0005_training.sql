@@ -9,6 +9,7 @@ CREATE SCHEMA training;
 CREATE TABLE training.models (
     model_id         text COLLATE "C" NOT NULL,
     trained_as_of    timestamptz      NOT NULL,
+    fitted_at        timestamptz      NOT NULL,
     config           jsonb            NOT NULL,
     metrics          jsonb            NOT NULL,
     data_fingerprint text             NOT NULL,
@@ -22,6 +23,7 @@ ALTER TABLE training.models ALTER COLUMN artifact SET STORAGE EXTERNAL; -- a zip
 COMMENT ON TABLE training.models IS 'Trained models, whole: weights, configuration, scalers, what they were trained on and how they did.';
 COMMENT ON COLUMN training.models.model_id IS 'The model or baseline that said it.';
 COMMENT ON COLUMN training.models.trained_as_of IS 'Nothing later than this was known to the fit. [UTC]';
+COMMENT ON COLUMN training.models.fitted_at IS 'When the fit ended: of models as of one moment, the newest serves. [UTC]';
 COMMENT ON COLUMN training.models.config IS 'Architecture, variables, training settings, seed.';
 COMMENT ON COLUMN training.models.metrics IS 'Losses by epoch, validation skill, seconds, device.';
 COMMENT ON COLUMN training.models.data_fingerprint IS 'SHA-256 of the training frame.';

@@ -33,20 +33,6 @@ class SentimentSettings(_Frozen):
     max_tokens: int = Field(128, ge=16, le=512)
 
 
-# What the model reads of contracts.FEATURES. Left to the store: features that repeat these nearly exactly (each costs a network of
-# its own in the variable selection), and the month, which in a history of a year or two only says when it was.
-_MODEL_INPUTS = (
-    "return_1h", "return_2h", "return_3h", "return_7h", "return_14h", "return_35h", "return_70h", "overnight_return", "intrabar_return",
-    "volatility_7h", "volatility_35h", "volatility_140h", "volatility_ewma", "volatility_parkinson_14h", "volatility_garman_klass_14h",
-    "volatility_ratio", "high_low_range", "close_location", "average_true_range_14h", "relative_strength_14h", "macd", "macd_histogram",
-    "bollinger_position_20h", "stochastic_14h", "drawdown_70h", "skewness_70h", "autocorrelation_35h", "volume_relative_35h",
-    "volume_deviation_70h", "volume_change_1h", "price_volume_correlation_35h", "vwap_distance_7h", "illiquidity_35h", "market_return_1h",
-    "market_return_7h", "relative_return_7h", "breadth_1h", "sentiment_score", "sentiment_score_7h", "sentiment_momentum",
-    "sentiment_confidence", "sentiment_disagreement", "mentions_log", "mentions_attention",
-    "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "session_progress", "hours_since_previous_bar",
-)  # fmt: skip
-
-
 class TrainingSettings(_Frozen):
     encoder_bars: int = Field(24, ge=4, le=512, description="Bars of history in a window.")
     horizon_hours: int = Field(6, ge=1, le=24, description="Bars ahead.")
@@ -55,9 +41,9 @@ class TrainingSettings(_Frozen):
     dropout: float = Field(0.1, ge=0.0, le=0.9)
     learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
     weight_decay: float = Field(1e-2, ge=0.0)
-    batch_size: int = Field(256, ge=8, le=65536, description="Tried first; halved for as long as memory runs out.")
-    max_epochs: int = Field(12, ge=1, le=1000)
-    windows_per_epoch: int = Field(12_000, ge=32, description="Random training windows an epoch.")
+    batch_size: int = Field(64, ge=8, le=65536, description="Tried first; halved for as long as memory runs out.")
+    max_epochs: int = Field(6, ge=1, le=1000)
+    windows_per_epoch: int = Field(5_000, ge=32, description="Random training windows an epoch.")
     patience: int = Field(3, ge=1, description="Epochs without a better validation loss before the fit stops.")
     gradient_clip: float = Field(1.0, gt=0.0)
     validation_share: float = Field(
@@ -65,9 +51,7 @@ class TrainingSettings(_Frozen):
     )
     history_days: int = Field(1461, ge=30, description="Calendar days of features that a fit sees.")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N.")
-    inputs: tuple[str, ...] = Field(
-        _MODEL_INPUTS, min_length=2, description="Features that the model reads; the rest are stored, not read."
-    )
+    inputs: tuple[str, ...] = Field((), description="Features that the model reads; empty: all but the month (training/identity.py).")
 
 
 class SignalSettings(_Frozen):

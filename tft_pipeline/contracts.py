@@ -438,6 +438,13 @@ MODELS = Table(
     columns=(
         MODEL_ID,
         _time("trained_as_of", "Nothing later than this was known to the fit."),
+        Column(
+            name="fitted_at",
+            dtype="time",
+            unit="UTC",
+            meaning="When the fit ended: of models as of one moment, the newest serves.",
+            hashed=False,
+        ),
         Column(name="config", dtype="json", unit="-", meaning="Architecture, variables, training settings, seed."),
         Column(
             name="metrics",

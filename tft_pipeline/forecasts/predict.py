@@ -10,7 +10,6 @@ import torch
 from tft_pipeline.contracts import QUANTILES
 from tft_pipeline.errors import LeakageError
 from tft_pipeline.forecasts.frames import issued_within, quantile_rows
-from tft_pipeline.training.calibration import stretched
 from tft_pipeline.training.device import place, threads
 from tft_pipeline.training.gather import Windows, ticker_codes
 from tft_pipeline.training.inference import quantiles_in_units
@@ -43,7 +42,7 @@ def predict(
         finally:
             model.network.to("cpu")
         units = windows.units(torch.from_numpy(origins).to(where.device)).cpu().numpy()  # (n, H)
-    log_returns = stretched(quantiles, model.width_factors) * units[..., None]
+    log_returns = model.calibration.apply(quantiles) * units[..., None]
     return quantile_rows(model.model_id, panel, origins, log_returns)
 
 

@@ -55,7 +55,8 @@ def advance(
 
     Order at one moment: marks, then splits, dividends, fills. At a fill the target is weight × equity of the last mark in whole shares
     at the open: an order in dollars, for the last close of what is not held is no part of the state. A decision's weight is the target
-    whatever its action's name, so HOLD's 0 closes what is held. Tickers without a decision keep their shares.
+    whatever its action's name, so HOLD's 0 closes what is held. Tickers without a decision keep their shares. An action that is effective
+    while the market is closed happens when it opens again, maybe days later, so that it lies in the day of the marks that it changes.
 
     Running a span at once equals running it piece by piece with State.from_rows in between.
     """
@@ -67,8 +68,12 @@ def advance(
     book = Book(state, settings)
     for mark, closing in closes:
         waiting: dict[str, float] = {}
+        reopened = False
         while opens and opens[0][0] < mark:
             now, opening = opens.popleft()
+            if not reopened:
+                _reopen(due, now)
+                reopened = True
             _act(book, due, until=now, opening=opening)
             while wanted and wanted[0][0] <= now:
                 waiting.update(wanted.popleft()[1])
@@ -99,6 +104,23 @@ def _due(actions: pd.DataFrame, since: int) -> deque[Action]:
             ),
         )
     )
+
+
+def _reopen(due: deque[Action], now: int) -> None:
+    """Move all that became effective by now there: at most one split and one dividend a ticker, dollars by the new share."""
+    ratios: dict[str, float] = {}
+    dollars: dict[str, float] = {}
+    while due and due[0].at <= now:
+        action = due.popleft()
+        if action.pays:
+            dollars[action.ticker] = dollars.get(action.ticker, 0.0) + action.value
+            continue
+        ratios[action.ticker] = ratios.get(action.ticker, 1.0) * action.value
+        if action.ticker in dollars:
+            dollars[action.ticker] /= action.value
+    splits = [Action(now, False, ticker, ratio) for ticker, ratio in sorted(ratios.items())]
+    dividends = [Action(now, True, ticker, paid) for ticker, paid in sorted(dollars.items())]
+    due.extendleft(reversed(splits + dividends))
 
 
 def _act(book: Book, due: deque[Action], *, until: int, opening: dict[str, float]) -> None:

@@ -13,7 +13,7 @@ def latest_model_id(database: Database, as_of: datetime | None = None) -> str | 
         row = connection.execute(
             """
             SELECT model_id FROM training.models WHERE %(as_of)s::timestamptz IS NULL OR trained_as_of <= %(as_of)s
-            ORDER BY trained_as_of DESC, model_id DESC LIMIT 1""",
+            ORDER BY trained_as_of DESC, fitted_at DESC, model_id DESC LIMIT 1""",
             {"as_of": as_of},
         ).fetchone()
     return str(row[0]) if row else None

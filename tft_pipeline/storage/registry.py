@@ -11,10 +11,10 @@ from tft_pipeline.storage.database import Database
 
 
 def models_by(database: Database, *, before: datetime) -> pd.DataFrame:
-    """model_id, trained_as_of of every model trained with nothing later than before; oldest first, of one moment the last written last."""
+    """model_id, trained_as_of of every model trained with nothing later than before; oldest first, of one moment the last fitted last."""
     with database.connect() as connection:
         rows = connection.execute(
-            "SELECT model_id, trained_as_of FROM training.models WHERE trained_as_of < %s ORDER BY trained_as_of, model_id",
+            "SELECT model_id, trained_as_of FROM training.models WHERE trained_as_of < %s ORDER BY trained_as_of, fitted_at, model_id",
             (before,),
         ).fetchall()
     return pd.DataFrame(rows, columns=["model_id", "trained_as_of"]).astype({"model_id": "str", "trained_as_of": UTC})

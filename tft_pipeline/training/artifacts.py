@@ -21,6 +21,7 @@ from tft_pipeline.config import TrainingSettings
 from tft_pipeline.contracts import MODELS
 from tft_pipeline.errors import ArtifactError
 from tft_pipeline.training import model as network_module
+from tft_pipeline.training.calibration import Calibration
 from tft_pipeline.training.identity import config_of, planned_model_id
 from tft_pipeline.training.scaling import Scaler
 from tft_pipeline.training.trained import TrainedModel
@@ -52,7 +53,10 @@ def dump(model: TrainedModel) -> bytes:
         "known": list(model.known),
         "observed_scaler": _plain(model.observed_scaler),
         "known_scaler": _plain(model.known_scaler),
-        "width_factors": model.width_factors.tolist(),
+        "calibration": {
+            "median_share": model.calibration.median_share,
+            "width_factors": model.calibration.width_factors.tolist(),
+        },
         "data_fingerprint": model.data_fingerprint,
         "code_version": model.code_version,
         "metrics": {name: value for name, value in model.metrics.items() if name not in _OF_THE_RUN},
@@ -109,6 +113,7 @@ def to_row(model: TrainedModel) -> pd.DataFrame:
     row = {
         "model_id": pd.Series([model.model_id], dtype="str"),
         "trained_as_of": pd.Series([pd.Timestamp(model.trained_as_of).as_unit("us")]),
+        "fitted_at": pd.Series([pd.Timestamp.now("UTC").as_unit("us")]),
         "config": pd.Series([config_of(model.settings, seed=model.seed)], dtype="object"),
         "metrics": pd.Series([model.metrics], dtype="object"),
         "data_fingerprint": pd.Series([model.data_fingerprint], dtype="str"),
@@ -156,9 +161,7 @@ def _rebuilt(description: dict[str, Any], weights: bytes) -> TrainedModel:
         _scaler(description[name], len(names))
         for name, names in (("observed_scaler", observed), ("known_scaler", known))
     ]
-    factors = np.array(description["width_factors"], dtype=np.float64)
-    if factors.shape != (settings.horizon_hours,) or not (np.isfinite(factors) & (factors > 0)).all():
-        raise ValueError(f"width_factors {factors.tolist()} do not fit a horizon of {settings.horizon_hours}")
+    calibration = _calibration(description["calibration"], settings.horizon_hours)
     trained_as_of = datetime.fromisoformat(description["trained_as_of"])
     if trained_as_of.tzinfo is None:
         raise ValueError("trained_as_of has no time zone")
@@ -172,7 +175,7 @@ def _rebuilt(description: dict[str, Any], weights: bytes) -> TrainedModel:
         known=known,
         observed_scaler=scalers[0],
         known_scaler=scalers[1],
-        width_factors=factors,
+        calibration=calibration,
         network=network.eval().requires_grad_(False),
         data_fingerprint=str(description["data_fingerprint"]),
         code_version=str(description["code_version"]),
@@ -192,6 +195,13 @@ def _put(tensors: dict[str, torch.Tensor], network: torch.nn.Module) -> None:
             if value.shape != parameter.shape or value.dtype != torch.float32 or not bool(torch.isfinite(value).all()):
                 raise ValueError(f"weight {name!r} has shape {tuple(value.shape)}, {value.dtype}, or is not finite")
             parameter.copy_(value)
+
+
+def _calibration(plain: dict[str, Any], horizon_hours: int) -> Calibration:
+    share, factors = float(plain["median_share"]), np.array(plain["width_factors"], dtype=np.float64)
+    if factors.shape != (horizon_hours,) or not (np.isfinite(factors) & (factors > 0)).all() or not 0 <= share <= 1:
+        raise ValueError(f"calibration {plain} does not fit a horizon of {horizon_hours}")
+    return Calibration(share, factors)
 
 
 def _plain(scaler: Scaler) -> dict[str, list[Any]]:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tft_pipeline import __version__
 from tft_pipeline.config import TrainingSettings
 from tft_pipeline.errors import LeakageError, TrainingError
 from tft_pipeline.training import calibration, model
+from tft_pipeline.training.average import AveragedWeights
 from tft_pipeline.training.device import Place, place, seeded, threads
 from tft_pipeline.training.gather import UNKNOWN, Windows, ticker_codes
 from tft_pipeline.training.identity import config_of, data_fingerprint, model_id_of, utc, variables
@@ -32,9 +32,6 @@ from tft_pipeline.training.windows import Panel, left_out
 
 # Now and then a ticker hides its name, so that the reserved code learns what all have in common: it will serve new tickers.
 _ANONYMOUS_SHARE = 0.05
-import os
-
-_MEMORY = float(os.environ.get("EMA", "0.98"))
 
 
 @dataclass(frozen=True)
@@ -83,12 +80,14 @@ def fit(
         training = _Training(
             network, windows, split.training, split.validation, settings=settings, where=where, generator=generator
         )
-        epochs = training.run(on_epoch)
+        network, epochs = training.run(on_epoch)
         quantiles = quantiles_in_units(network, windows, split.validation)
         validation = torch.from_numpy(split.validation).to(where.device)
         actual = windows.targets(validation).double().cpu().numpy()
+        calibrated = calibration.Calibration.fit(actual, quantiles)
         metrics = {
             **measured(windows, validation, quantiles),
+            "median_share": calibrated.median_share,
             "validation_loss": float(calibration.pinball(actual, quantiles).mean()),
             "epochs_run": len(epochs),
             "epochs": [_without_time(epoch) for epoch in epochs],
@@ -116,8 +115,8 @@ def fit(
         known=known,
         observed_scaler=observed_scaler,
         known_scaler=known_scaler,
-        width_factors=calibration.width_factors(actual, quantiles),
-        network=network.cpu().eval().requires_grad_(False),
+        calibration=calibrated,
+        network=network.cpu(),
         data_fingerprint=fingerprint,
         code_version=__version__,
         metrics=metrics,
@@ -125,7 +124,7 @@ def fit(
 
 
 class _Training:
-    """One run of epochs over a network, which holds the best weights afterwards."""
+    """One run of epochs over a network."""
 
     def __init__(
         self,
@@ -142,14 +141,15 @@ class _Training:
         self.training, self.validation = torch.from_numpy(training), torch.from_numpy(validation)
         self.where, self.generator = where, generator
         self.levels = torch.tensor(calibration.QUANTILE_LEVELS, device=where.device)
-        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(_MEMORY))
+        self.average = AveragedWeights(network)
         self.optimizer = self._new_optimizer(network)
         self.batch_size = fitting_batch_size(self._attempt, min(settings.batch_size, len(training)))
         self.samples, self.seconds = 0, 0.0
 
-    def run(self, on_epoch: Callable[[EpochReport], None] | None) -> list[EpochReport]:
+    def run(self, on_epoch: Callable[[EpochReport], None] | None) -> tuple[model.ForecastNetwork, list[EpochReport]]:
+        """The network with the best averaged weights, and a report for each epoch."""
         reports: list[EpochReport] = []
-        best_loss, best_weights, worse = math.inf, copy.deepcopy(self.average.module.state_dict()), 0
+        best_loss, best_weights, worse = math.inf, copy.deepcopy(self.average.network.state_dict()), 0
         for epoch in range(1, self.settings.max_epochs + 1):
             started = time.perf_counter()
             training_loss = self._epoch(epoch)
@@ -159,7 +159,7 @@ class _Training:
             best = validation_loss < best_loss
             worse = 0 if best else worse + 1
             if best:
-                best_loss, best_weights = validation_loss, copy.deepcopy(self.average.module.state_dict())
+                best_loss, best_weights = validation_loss, copy.deepcopy(self.average.network.state_dict())
             rate = float(self.optimizer.param_groups[0]["lr"])
             report = EpochReport(epoch, training_loss, validation_loss, best, rate, time.perf_counter() - started)
             reports.append(report)
@@ -167,8 +167,8 @@ class _Training:
                 on_epoch(report)
             if worse >= self.settings.patience:
                 break
-        self.network.load_state_dict(best_weights)
-        return reports
+        self.average.network.load_state_dict(best_weights)
+        return self.average.network, reports
 
     def _epoch(self, epoch: int) -> float:
         """Mean training loss over windows_per_epoch windows. Memory that runs out on the way halves the batch here too."""
@@ -188,7 +188,7 @@ class _Training:
                 self.batch_size = halved(self.batch_size, error)
                 continue
             _refuse_nan(loss, f"the loss of epoch {epoch}", self.settings)
-            self.average.update_parameters(self.network)
+            self.average.update(self.network)
             total += loss * len(chosen)
             position += len(chosen)
         self.samples += len(order)
@@ -224,7 +224,7 @@ class _Training:
         self.generator.set_state(before)
 
     def _validation_loss(self) -> float:
-        quantiles = quantiles_in_units(self.average.module, self.windows, self.validation.numpy())
+        quantiles = quantiles_in_units(self.average.network, self.windows, self.validation.numpy())
         origins = self.validation.to(self.where.device)
         return float(calibration.pinball(self.windows.targets(origins).double().cpu().numpy(), quantiles).mean())
 

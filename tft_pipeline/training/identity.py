@@ -15,6 +15,9 @@ from tft_pipeline.training.windows import EWMA, SCALE
 # Raise it when the same settings and data would train another model: then no stored model passes for the new one.
 RECIPE = 1
 
+# In a history of a year or two the month only says when it was: a model would learn dates by heart.
+_UNREAD = ("month_sin", "month_cos")
+
 _OBSERVED = tuple(column.name for column in OBSERVED_FEATURES)
 _KNOWN = tuple(column.name for column in KNOWN_FEATURES)
 
@@ -24,13 +27,14 @@ def variables(settings: TrainingSettings) -> tuple[tuple[str, ...], tuple[str, .
 
     Raises ConfigError naming an input that is no feature, or when none of a kind is left.
     """
-    unknown = sorted(set(settings.inputs) - {*_OBSERVED, *_KNOWN})
+    chosen = settings.inputs or tuple(name for name in (*_OBSERVED, *_KNOWN) if name not in _UNREAD)
+    unknown = sorted(set(chosen) - {*_OBSERVED, *_KNOWN})
     if unknown:
         raise ConfigError(
             f"setting TFT_TRAINING_INPUTS: {unknown[0]!r} is no feature. Choose from {', '.join((*_OBSERVED, *_KNOWN))}."
         )
-    observed = tuple(name for name in _OBSERVED if name in settings.inputs)
-    known = tuple(name for name in _KNOWN if name in settings.inputs)
+    observed = tuple(name for name in _OBSERVED if name in chosen)
+    known = tuple(name for name in _KNOWN if name in chosen)
     if not observed or not known:
         raise ConfigError("setting TFT_TRAINING_INPUTS: name at least one observed and one calendar feature.")
     return observed, known

@@ -14,8 +14,9 @@ BATCH = 256
 
 
 def quantiles_in_units(network: ForecastNetwork, windows: Windows, origins: npt.NDArray[np.int64]) -> Floats:
-    """(n, H, 3) P10, P50, P90 in the model's units, fp32 arithmetic. The network is left in eval mode."""
-    network.eval()
+    """(n, H, 3) P10, P50, P90 in the model's units, fp32 arithmetic. The network is left in eval mode and without gradients."""
+    # Torch multiplies in another order when a weight wants a gradient, even where none is taken: that moves the last bits too.
+    network.eval().requires_grad_(False)
     n_batches = -(-len(origins) // BATCH)
     padded = np.resize(origins, n_batches * BATCH) if n_batches else origins
     parts = []

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tft_pipeline.config import TrainingSettings
-from tft_pipeline.training.calibration import QUANTILE_LEVELS
-
-_NORMAL = (-1.2815515655446004, 0.0, 1.2815515655446004)  # normal quantiles of QUANTILE_LEVELS: where the bands begin
+from tft_pipeline.training.calibration import NORMAL_QUANTILES, QUANTILE_LEVELS
 
 
 class ForecastNetwork(nn.Module):
@@ -80,7 +78,7 @@ def build(
             x_reals=reals,
         )
     with torch.no_grad():
-        transformer.output_layer.bias.copy_(torch.tensor(_NORMAL))
+        transformer.output_layer.bias.copy_(torch.tensor(NORMAL_QUANTILES))  # so training begins at the naive band
     return ForecastNetwork(transformer, len(observed))
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from tft_pipeline.config import TrainingSettings
-from tft_pipeline.training.calibration import Floats
+from tft_pipeline.training.calibration import Calibration
 from tft_pipeline.training.model import ForecastNetwork
 from tft_pipeline.training.scaling import Scaler
 
@@ -23,7 +23,7 @@ class TrainedModel:
     known: tuple[str, ...]
     observed_scaler: Scaler
     known_scaler: Scaler
-    width_factors: Floats  # (horizon_hours,)
+    calibration: Calibration
     network: ForecastNetwork
     data_fingerprint: str
     code_version: str

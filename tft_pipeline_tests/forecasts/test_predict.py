@@ -14,7 +14,7 @@ from tft_pipeline import contracts
 from tft_pipeline.errors import ContractError, LeakageError
 from tft_pipeline.forecasts.predict import not_forecast, predict
 from tft_pipeline.training.artifacts import dump, load
-from tft_pipeline.training.calibration import stretched
+from tft_pipeline.training.calibration import Calibration
 from tft_pipeline.training.gather import Windows, ticker_codes
 from tft_pipeline.training.trained import TrainedModel
 from tft_pipeline.training.windows import Panel
@@ -132,14 +132,14 @@ def test_quantiles_are_log_returns_with_the_band_calibrated(world: World) -> Non
     with torch.inference_mode():
         raw = model.network(*windows.inputs(origin))[0].double().numpy()
     scale = world.features[world.features["ticker"] == "T01"]["volatility_35h"].iloc[350]
-    expected = stretched(raw, model.width_factors) * scale * np.sqrt([[1], [2], [3]])
+    expected = model.calibration.apply(raw) * scale * np.sqrt([[1], [2], [3]])
     issued_at = world.calendar["bar_end"].iloc[350]
     row = world.forecasts[(world.forecasts["ticker"] == "T01") & (world.forecasts["issued_at"] == issued_at)]
     np.testing.assert_allclose(row[["p10", "p50", "p90"]].to_numpy(), expected, atol=1e-7)
 
 
 def test_a_wild_calibration_still_keeps_the_order(world: World) -> None:
-    wide = dataclasses.replace(world.model, width_factors=np.array([0.5, 1.0, 2.0]))
+    wide = dataclasses.replace(world.model, calibration=Calibration(0.3, np.array([0.5, 1.0, 2.0])))
     contracts.validate(dataclasses.replace(world, model=wide).forecasts, contracts.QUANTILES)
 
 

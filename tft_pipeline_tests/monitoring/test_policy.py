@@ -75,9 +75,7 @@ def test_asks_again_after_the_cool_down_and_with_another_key():
     quiet = asked(rows(10), requested=NOW - timedelta(hours=20), attempts=1)
     assert not quiet.wanted
     assert quiet.reason.endswith(
-        "retraining was asked for 2026-02-27 02:00 UTC (attempt 1, no model yet); again in 4.0 h".replace(
-            "2026-02-28", "2026-02-27"
-        )
+        "retraining was asked for 2026-02-27 02:00 UTC (attempt 1, no model yet); again in 4.0 h"
     )
     again = asked(rows(10), requested=NOW - timedelta(hours=24), attempts=1)
     assert again.run_key == "drift-20260227-attempt-2"

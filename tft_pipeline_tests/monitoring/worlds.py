@@ -37,11 +37,22 @@ def features(
     return frame
 
 
+def stormy(frame: pd.DataFrame, seed: int, *, memory: float = 0.95) -> pd.DataFrame:
+    """The same features under one stochastic volatility: its logarithm is AR(1) from day to day, of deviation 0.3."""
+    random = np.random.default_rng(seed)
+    codes, dates = pd.factorize(frame["bar_start"].dt.floor("D"))
+    log_volatility = np.zeros(len(dates))
+    for i in range(1, len(dates)):
+        log_volatility[i] = memory * log_volatility[i - 1] + np.sqrt(1 - memory**2) * 0.3 * random.normal()
+    names = [column.name for column in OBSERVED_FEATURES]
+    return frame.assign(**{name: frame[name] * np.exp(log_volatility[codes]) for name in names})
+
+
 def split(frame: pd.DataFrame, day: int, recent_days: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(everything before the day-th day, the recent_days days from there on)."""
-    days = np.unique(frame["bar_start"].dt.floor("D"))
-    at = frame["bar_start"].dt.floor("D")
-    until = days[day + recent_days] if day + recent_days < len(days) else days[-1] + pd.Timedelta(days=1)
+    at = frame["bar_start"].to_numpy("datetime64[D]")
+    days = np.unique(at)
+    until = days[day + recent_days] if day + recent_days < len(days) else days[-1] + 1
     return frame[at < days[day]], frame[(at >= days[day]) & (at < until)]
 
 

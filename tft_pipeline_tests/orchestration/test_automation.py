@@ -65,9 +65,17 @@ def drifted(database: Database, day: datetime, *, share: float) -> None:
 
 
 def trained(database: Database, as_of: datetime) -> None:
-    row = MODELS.empty().astype({"trained_as_of": "datetime64[us, UTC]"})
-    row.loc[0] = ["tft-a", pd.Timestamp(as_of), {}, {}, "f", "0", "s", b"weights"]
-    row = row.astype({"trained_as_of": "datetime64[us, UTC]", "model_id": "str", "data_fingerprint": "str", "code_version": "str", "sha256": "str"})
+    row = MODELS.empty()
+    row.loc[0] = ["tft-a", pd.Timestamp(as_of), pd.Timestamp(as_of), {}, {}, "f", "0", "s", b"weights"]
+    row = row.astype(
+        {
+            "trained_as_of": "datetime64[us, UTC]",
+            "model_id": "str",
+            "data_fingerprint": "str",
+            "code_version": "str",
+            "sha256": "str",
+        }
+    )
     write(database, {MODELS: row}, [as_of.date()], run_id="r", code_version="0")
 
 
@@ -114,7 +122,9 @@ def test_little_drift_is_reported_with_figures(pipeline: Callable[..., Pipeline]
     assert "2 of 10 features drifted by 2026-01-07" in str(skip.skip_message)
 
 
-def test_drift_asks_for_a_model_of_yesterday_and_adds_its_partition(pipeline: Callable[..., Pipeline], database: Database) -> None:
+def test_drift_asks_for_a_model_of_yesterday_and_adds_its_partition(
+    pipeline: Callable[..., Pipeline], database: Database
+) -> None:
     trained(database, NOW - timedelta(days=30))
     drifted(database, datetime(2026, 1, 7, tzinfo=UTC), share=0.5)
     result = look(pipeline())

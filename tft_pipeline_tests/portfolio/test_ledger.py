@@ -241,6 +241,86 @@ def test_a_dividend_on_the_day_of_a_split_is_paid_on_the_new_shares():
     assert found.trades.iloc[2]["cash_change_cents"] == 500 * 50
 
 
+def test_four_for_one_makes_four_of_each_share_at_a_quarter_of_the_price():
+    t = MONDAY
+    prices = [("AAA", t[0], 400.0, 400.0), ("AAA", t[1], 400.0, 404.0), ("AAA", t[2], 101.0, 102.0)]
+    found = run(prices, [("AAA", t[1], 0.5)], [("AAA", t[2], "split", 4.0)])
+    assert found.trades[["kind", "quantity", "price", "cash_change_cents"]].to_numpy().tolist() == [
+        ["trade", 12, 400.0, -480_000],
+        ["split", 36, 4.0, 0],
+    ]
+    assert found.positions[["quantity", "value_cents"]].to_numpy().tolist() == [[12, 484_800], [48, 489_600]]
+    assert found.equity["equity_cents"].tolist() == [1_000_000, 1_004_800, 1_009_600]
+
+
+def test_one_for_ten_pays_the_rest_out_at_the_open():
+    t = MONDAY
+    prices = [("AAA", t[0], 3.0, 3.0), ("AAA", t[1], 3.0, 3.1), ("AAA", t[2], 31.5, 32.0)]
+    found = run(prices, [("AAA", t[1], 0.5)], [("AAA", t[2], "split", 0.1)])  # 1,666 shares become 166 and six tenths
+    split = found.trades.iloc[1]
+    assert (split["quantity"], split["cash_change_cents"]) == (-1_500, 1_890)  # 0.6 × 31.50
+    assert found.positions["quantity"].tolist() == [1_666, 166]
+    assert found.equity.iloc[-1][["cash_cents", "positions_cents"]].tolist() == [
+        1_000_000 - 499_800 + 1_890,
+        166 * 3_200,
+    ]
+    assert_balanced(found, 1_000_000)
+
+
+def test_purchases_are_paid_for_by_the_sales_of_the_same_open():
+    t = MONDAY
+    prices = [(k, start, 10.0, 10.0) for start in t for k in ("AAA", "BBB")]
+    found = run(prices, [("BBB", t[1], 0.9), ("AAA", t[2], 0.9), ("BBB", t[2], 0.0)])
+    assert found.trades[["ticker", "quantity"]].to_numpy().tolist() == [["BBB", 900], ["BBB", -900], ["AAA", 900]]
+    assert found.equity["cash_cents"].tolist() == [1_000_000, 100_000, 100_000]
+
+
+@pytest.mark.parametrize(
+    ("effective", "executed"),
+    [
+        ("2026-01-09 15:30", "2026-01-09 15:30"),  # inside a bar: at its own moment
+        ("2026-01-09 19:00", "2026-01-12 14:00"),  # after Friday's last mark
+        ("2026-01-10 09:00", "2026-01-12 14:00"),
+        ("2026-01-12 09:00", "2026-01-12 14:00"),
+        ("2026-01-12 14:00", "2026-01-12 14:00"),
+    ],
+)
+def test_what_is_effective_while_the_market_is_closed_happens_when_it_opens_again(effective, executed):
+    friday, monday = hours("2026-01-09", 14, 3), hours("2026-01-12", 14, 2)
+    market = (
+        bars([("AAA", start, 10.0, 10.0) for start in friday + monday]),
+        actions([("AAA", at(effective), "dividend", 0.25)]),
+        decisions([("AAA", friday[1], 0.5)]),
+    )
+    whole, days = advance(State.opening(FREE), *market, FREE), day_by_day(*market, FREE)
+    assert whole.trades.iloc[1][["executed_at", "kind", "cash_change_cents"]].tolist() == [
+        at(executed),
+        "dividend",
+        12_500,
+    ]
+    for name in ("trades", "positions", "equity"):
+        assert_frame_equal(getattr(days, name), getattr(whole, name))
+
+
+def test_several_actions_during_one_closure_become_one_of_each_kind_in_new_shares():
+    friday, monday = at("2026-01-09 14:00"), at("2026-01-12 14:00")
+    later = friday + pd.Timedelta(hours=1)
+    prices = [("AAA", friday, 20.0, 20.0), ("AAA", later, 20.0, 20.0), ("AAA", monday, 10.0, 10.0)]
+    acted = [
+        ("AAA", at("2026-01-10 12:00"), "dividend", 0.5),  # a dollar's half on each of 250 old shares
+        ("AAA", at("2026-01-11 12:00"), "split", 2.0),
+        ("AAA", monday, "dividend", 0.1),  # ten cents on each of 500 new shares
+    ]
+    found = run(prices, [("AAA", later, 0.5)], acted)
+    assert found.trades[["kind", "quantity", "price", "cash_change_cents"]].to_numpy().tolist() == [
+        ["trade", 250, 20.0, -500_000],
+        ["split", 250, 2.0, 0],
+        ["dividend", 0, 0.35, 17_500],  # 125 + 50 dollars
+    ]
+    assert set(found.trades["executed_at"].iloc[1:]) == {monday}
+    assert_balanced(found, 1_000_000)
+
+
 def test_no_bars_change_nothing():
     opening = State.opening(FREE)
     found = advance(opening, BARS.empty(), actions(), DECISIONS.empty(), FREE)

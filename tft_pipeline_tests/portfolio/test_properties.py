@@ -29,7 +29,8 @@ def markets(draw):
         st.tuples(st.just("split"), ratios),
         st.tuples(st.just("dividend"), st.floats(0.01, 5.0).map(lambda v: round(v, 4))),
     )
-    moments = st.sampled_from([*STARTS, at("2026-01-09 18:30"), at("2026-01-10 09:00")])
+    closed = [at(text) for text in ("2026-01-08 12:00", "2026-01-10 09:00", "2026-01-11 09:00", "2026-01-12 01:00")]
+    moments = st.sampled_from([*STARTS, at("2026-01-09 18:30"), *closed])
     acted = draw(
         st.lists(
             st.tuples(st.sampled_from(TICKERS), moments, kinds), max_size=6, unique_by=lambda a: (a[0], a[1], a[2][0])
@@ -55,7 +56,7 @@ costs = st.builds(
 
 
 @given(markets(), costs)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_ledger_balances_to_the_cent_whatever_happens(market, chosen):
     opening = State.opening(chosen)
     found = advance(opening, *market, chosen)
@@ -64,7 +65,7 @@ def test_the_ledger_balances_to_the_cent_whatever_happens(market, chosen):
 
 
 @given(markets(), costs)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_fill_follows_a_decision_at_a_bar_that_opens_no_earlier(market, chosen):
     frame, _, decided = market
     fills = advance(State.opening(chosen), *market, chosen).trades.query("kind == 'trade'")

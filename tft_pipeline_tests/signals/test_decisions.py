@@ -137,6 +137,22 @@ def test_a_decision_depends_on_nothing_but_its_own_forecast():
     pd.testing.assert_frame_equal(whole.head(4), part)
 
 
+@pytest.mark.parametrize(
+    ("band", "expected"),
+    [
+        ((-1.2815515655446004, 0.0, 1.2815515655446004), 0.5),
+        ((-0.2815515655446004, 1.0, 2.2815515655446004), 0.8413447),  # symmetric, so a normal distribution: Φ(1)
+        ((-2.2815515655446004, -1.0, 0.2815515655446004), 0.8413447),
+        ((0.0, 1.0, 2.0), 0.9),  # zero is the 10th percentile itself
+        ((-9.0, -1.0, 0.0), 0.9),  # and here the 90th, however wide the other half
+        ((1.0, 1.0, 4.0), 1.0),
+    ],
+)
+def test_the_probability_of_the_direction_against_values_by_hand(band, expected):
+    found = direction_probability(*(np.array([value]) for value in band))
+    assert found.tolist() == pytest.approx([expected], abs=1e-7)
+
+
 def test_confidence_is_the_share_of_draws_on_the_median_s_side():
     random = np.random.default_rng(0)
     p10, p50, p90 = -0.02, 0.004, 0.01

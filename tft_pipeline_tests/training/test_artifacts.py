@@ -54,9 +54,10 @@ def test_comes_back_bit_for_bit(model: TrainedModel, artifact: bytes) -> None:
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
     for field in dataclasses.fields(TrainedModel):
-        if field.name not in ("network", "observed_scaler", "known_scaler", "width_factors", "metrics"):
+        if field.name not in ("network", "observed_scaler", "known_scaler", "calibration", "metrics"):
             assert getattr(back, field.name) == getattr(model, field.name), field.name
-    np.testing.assert_array_equal(back.width_factors, model.width_factors)
+    assert back.calibration.median_share == model.calibration.median_share
+    np.testing.assert_array_equal(back.calibration.width_factors, model.calibration.width_factors)
     np.testing.assert_array_equal(back.observed_scaler.spread, model.observed_scaler.spread)
     assert back.metrics == {k: v for k, v in model.metrics.items() if k not in ("seconds", "samples_per_second")}
     assert dump(back) == artifact
@@ -183,8 +184,9 @@ def _flat_scaler(d: dict[str, Any]) -> None:
         lambda d: d["settings"].update(hidden_size=8),
         lambda d: d["settings"].update(hidden_size=10**9),
         lambda d: d["settings"].update(unheard_of=1),
-        lambda d: d.update(width_factors=[1.0]),
-        lambda d: d.update(width_factors=[1.0, -1.0, 1.0]),
+        lambda d: d["calibration"].update(width_factors=[1.0]),
+        lambda d: d["calibration"].update(width_factors=[1.0, -1.0, 1.0]),
+        lambda d: d["calibration"].update(median_share=1.5),
         lambda d: d.update(trained_as_of="2024-01-01T00:00:00"),
         lambda d: d.update(trained_as_of="yesterday"),
         lambda d: d.update(seed="x"),

@@ -216,4 +216,5 @@ def test_finds_what_is_planted_and_calibrates_its_band() -> None:
     assert found.metrics["validation_skill_by_horizon"][0] > 0.1
     assert found.metrics["validation_p50_correlation"] > 0.3
     assert found.metrics["validation_direction_hit_rate"] > 0.55
-    assert ((found.width_factors > 0.7) & (found.width_factors < 1.4)).all()
+    assert ((found.calibration.width_factors > 0.7) & (found.calibration.width_factors < 1.4)).all()
+    assert found.calibration.median_share > 0.5

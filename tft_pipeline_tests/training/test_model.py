@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from tft_pipeline.config import TrainingSettings
+from tft_pipeline.contracts import KNOWN_FEATURES, OBSERVED_FEATURES
 from tft_pipeline.errors import ConfigError
 from tft_pipeline.training import model
 from tft_pipeline.training.identity import variables
@@ -53,6 +55,12 @@ def test_the_calendar_ahead_matters_and_so_does_the_ticker() -> None:
 
 def test_inputs_follow_the_order_of_the_contract() -> None:
     assert variables(tiny(inputs=("hour_sin", "macd", "return_1h"))) == (("return_1h", "macd"), ("hour_sin",))
+
+
+def test_all_features_but_the_month_are_read_unless_chosen() -> None:
+    observed, known = variables(TrainingSettings())
+    assert observed == tuple(column.name for column in OBSERVED_FEATURES)
+    assert set(known) == {column.name for column in KNOWN_FEATURES} - {"month_sin", "month_cos"}
 
 
 def test_an_input_that_is_no_feature_is_refused_by_name() -> None:
