@@ -2,7 +2,6 @@
 
 import tempfile
 from datetime import UTC, date, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +55,14 @@ def run(runs: int) -> str:
                 write(database, {BARS: frame}, days, run_id="benchmark", code_version="0")
 
             write(database, {BARS: frame}, days, run_id="benchmark", code_version="0")
-            with database.connect() as connection, connection.cursor() as cursor:
-                with cursor.copy(f"COPY (SELECT {columns} FROM market.bars) TO STDOUT (FORMAT binary)") as copy:  # noqa: S608
-                    content = b"".join(bytes(part) for part in copy)
+            select = f"COPY (SELECT {columns} FROM market.bars) TO STDOUT (FORMAT binary)"  # noqa: S608
+            with database.connect() as connection, connection.cursor() as cursor, cursor.copy(select) as copy:
+                content = b"".join(bytes(part) for part in copy)
 
             def server_copy() -> None:
-                with database.connect() as connection, connection.cursor() as cursor:
-                    with cursor.copy(f"COPY plain ({columns}) FROM STDIN (FORMAT binary)") as copy:
-                        copy.write(BytesIO(content).read())
+                into = f"COPY plain ({columns}) FROM STDIN (FORMAT binary)"
+                with database.connect() as connection, connection.cursor() as cursor, cursor.copy(into) as copy:
+                    copy.write(content)
 
             def to_sql() -> None:
                 frame.to_sql("plain", engine, if_exists="append", index=False)

@@ -11,7 +11,7 @@ CREATE TABLE features.hourly (
     bar_start                    timestamptz NOT NULL,
     bar_end                      timestamptz NOT NULL,
     close                        ops.finite  NOT NULL CHECK (close >= 1e-9),
-    total_return_index           ops.finite  NOT NULL,
+    log_price                    ops.finite  NOT NULL,
     return_1h                    ops.finite  NOT NULL,
     return_2h                    ops.finite  NOT NULL,
     return_3h                    ops.finite  NOT NULL,
@@ -74,7 +74,7 @@ COMMENT ON COLUMN features.hourly.ticker IS 'Exchange ticker, upper case.';
 COMMENT ON COLUMN features.hourly.bar_start IS 'First moment of the bar. [UTC]';
 COMMENT ON COLUMN features.hourly.bar_end IS 'First moment after the bar. [UTC]';
 COMMENT ON COLUMN features.hourly.close IS 'Close as traded. [USD a share]';
-COMMENT ON COLUMN features.hourly.total_return_index IS 'Log of the split-adjusted price: only its differences mean anything. Dividends are in return_1h, not here. [log]';
+COMMENT ON COLUMN features.hourly.log_price IS 'Log of the split-adjusted price: only its differences mean anything. Dividends are in return_1h, not here. [log]';
 COMMENT ON COLUMN features.hourly.return_1h IS 'Return of the bar against the bar before. [log]';
 COMMENT ON COLUMN features.hourly.return_2h IS 'Return over 2 bars. [log]';
 COMMENT ON COLUMN features.hourly.return_3h IS 'Return over 3 bars. [log]';

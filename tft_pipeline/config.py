@@ -51,7 +51,9 @@ class TrainingSettings(_Frozen):
     )
     history_days: int = Field(1461, ge=30, description="Calendar days of features that a fit sees.")
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N.")
-    inputs: tuple[str, ...] = Field((), description="Features that the model reads; empty: all but the month (training/identity.py).")
+    inputs: tuple[str, ...] = Field(
+        (), description="Features that the model reads; empty: all but the month (training/identity.py)."
+    )
 
 
 class SignalSettings(_Frozen):

@@ -417,7 +417,7 @@ FEATURES = Table(
         BAR_END,
         _float("close", "USD a share", "Close as traded.", minimum=1e-9),
         _float(
-            "total_return_index",
+            "log_price",
             "log",
             "Log of the split-adjusted price: only its differences mean anything. Dividends are in return_1h, not here.",
         ),

@@ -56,4 +56,4 @@ def _of_ticker(bars: pd.DataFrame, hourly: pd.DataFrame) -> pd.DataFrame:
             **mood(bars["bar_end"], hourly),
         }
     given = bars[["ticker", "bar_start", "bar_end", "close"]].reset_index(drop=True)
-    return given.assign(total_return_index=np.log(prices.close), **columns)
+    return given.assign(log_price=np.log(prices.close), **columns)

@@ -35,7 +35,7 @@ def fan_chart(quantiles: pd.DataFrame, features: pd.DataFrame, ticker: str) -> b
         )
     anchor = past["close"].iloc[-1]
     # In dollars of the newest bar: the index has neither splits nor dividends, so the line has no jump.
-    dollars = anchor * _growth(past["total_return_index"] - past["total_return_index"].iloc[-1])
+    dollars = anchor * _growth(past["log_price"] - past["log_price"].iloc[-1])
 
     figure = Figure(figsize=(7.2, 3.2), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)

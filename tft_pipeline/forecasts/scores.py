@@ -17,12 +17,10 @@ def score(quantiles: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
     actual: total return, log, from the bar that ends at issued_at to the one that ends at target_at. A forecast whose bar has
     not closed, or never came, has no row. error = p50 - actual.
     """
-    prices = features[["ticker", "bar_end", "total_return_index"]]
+    prices = features[["ticker", "bar_end", "log_price"]]
     matched = quantiles.merge(
-        prices.rename(columns={"bar_end": "issued_at", "total_return_index": "from_index"}), on=["ticker", "issued_at"]
-    ).merge(
-        prices.rename(columns={"bar_end": "target_at", "total_return_index": "to_index"}), on=["ticker", "target_at"]
-    )
+        prices.rename(columns={"bar_end": "issued_at", "log_price": "from_index"}), on=["ticker", "issued_at"]
+    ).merge(prices.rename(columns={"bar_end": "target_at", "log_price": "to_index"}), on=["ticker", "target_at"])
     if matched.empty:
         return SCORES.empty()
     actual = (matched["to_index"] - matched["from_index"]).to_numpy()

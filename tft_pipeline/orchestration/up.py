@@ -22,7 +22,7 @@ from tft_pipeline.storage.opening import open_database
 
 HOST = "127.0.0.1"
 READY_SECONDS = 180
-STOP_SECONDS = 30
+STOP_SECONDS = 20  # a run in progress is given so long to end
 
 
 def up(settings: Settings, *, port: int, on_ready: Callable[[str], None]) -> None:
@@ -40,7 +40,7 @@ def up(settings: Settings, *, port: int, on_ready: Callable[[str], None]) -> Non
         log = settings.home / "up.log"
         with log.open("w") as output:
             dagster = subprocess.Popen(  # noqa: S603
-                _command(port), env=settings.child_environment(database.dsn), cwd=config.CHECKOUT, stdout=output,
+                _command(port), env=settings.child_environment(database.dsn), cwd=settings.home, stdout=output,
                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         try:
@@ -67,7 +67,7 @@ def down(settings: Settings) -> bool:
     if process is None:
         return False
     process.terminate()
-    process.wait(STOP_SECONDS * 2)
+    process.wait(STOP_SECONDS * 6)
     return True
 
 

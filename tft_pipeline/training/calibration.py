@@ -4,9 +4,9 @@ On the validation part two things are set right, both with as few numbers as can
 
 - The median keeps a share of what the network says, the one with the least loss; the band moves with it. On prices the
   median is mostly noise, and then the share is near 0: "no edge", said plainly.
-- One factor a horizon stretches (or draws in) the band around the median until four in five of the actual returns lie
-  inside: split conformal prediction with the score |actual - p50| over the half-band on its side (Lei et al. 2018; Romano,
-  Patterson, Candès 2019).
+- One factor a horizon stretches the band around the median until four in five of the actual returns lie inside: split
+  conformal prediction with the score |actual - p50| over the half-band on its side (Lei et al. 2018; Romano, Patterson,
+  Candès 2019). It never draws the band in: a few calm weeks of validation are no reason to expect calm.
 
 Either step keeps the order of the quantiles.
 """
@@ -19,14 +19,14 @@ import numpy.typing as npt
 QUANTILE_LEVELS = (0.1, 0.5, 0.9)
 NORMAL_QUANTILES = (-1.2815515655446004, 0.0, 1.2815515655446004)
 COVERAGE = 0.8  # P10…P90
-_NARROWEST, _WIDEST = 0.5, 2.0  # a factor beyond says that the model is broken, not that it needs stretching
+_WIDEST = 2.0  # a factor beyond says that the model is broken, not that it needs stretching
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """median_share: 0…1. width_factors: (n_horizons,), each within _NARROWEST…_WIDEST."""
+    """median_share: 0…1. width_factors: (n_horizons,), each within 1…_WIDEST."""
 
     median_share: float
     width_factors: Floats
@@ -59,12 +59,12 @@ def recentred(quantiles: Floats, share: float) -> Floats:
 
 
 def width_factors(actual: Floats, quantiles: Floats) -> Floats:
-    """(n_horizons,) by which to stretch the band so that COVERAGE of actual lies inside."""
+    """(n_horizons,) by which to stretch the band so that at least COVERAGE of actual lies inside."""
     p10, p50, p90 = np.moveaxis(quantiles, 2, 0)
     half = np.where(actual >= p50, p90 - p50, p50 - p10)
     score = np.abs(actual - p50) / np.maximum(half, 1e-9)  # inside the stretched band: score <= factor
     rank = min(int(np.ceil(COVERAGE * (len(actual) + 1))), len(actual)) - 1
-    factors: Floats = np.clip(np.sort(score, axis=0)[rank], _NARROWEST, _WIDEST)
+    factors: Floats = np.clip(np.sort(score, axis=0)[rank], 1.0, _WIDEST)
     return factors
 
 

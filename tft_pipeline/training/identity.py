@@ -52,7 +52,7 @@ def utc(moment: datetime, name: str) -> datetime:
 def data_fingerprint(features: pd.DataFrame, settings: TrainingSettings) -> str:
     """SHA-256, hex, of what a fit reads of features (contracts.FEATURES), in whatever order its rows come."""
     observed, known = variables(settings)
-    columns = ["total_return_index", SCALE, EWMA, *observed, *known]
+    columns = ["log_price", SCALE, EWMA, *observed, *known]
     rows = features[["ticker", "bar_end", *columns]].sort_values(["ticker", "bar_end"], kind="stable")
     digest = hashlib.sha256(json.dumps([len(rows), columns]).encode())
     digest.update("\n".join(rows["ticker"]).encode())

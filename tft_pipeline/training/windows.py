@@ -55,7 +55,7 @@ class Panel:
         """
         if features.empty:
             return cls._empty(len(observed), len(known))
-        needed = ["ticker", "bar_end", "total_return_index", SCALE, EWMA, *observed]
+        needed = ["ticker", "bar_end", "log_price", SCALE, EWMA, *observed]
         _require(features, needed, "features.hourly")
         _require(calendar, ["bar_end", *known], "the trading calendar")
         grid = _times(calendar["bar_end"])
@@ -87,7 +87,7 @@ class Panel:
             dense[ticker, bar] = values
             return dense
 
-        measures = placed(["total_return_index", SCALE, EWMA], np.float64)
+        measures = placed(["log_price", SCALE, EWMA], np.float64)
         return cls(
             tickers=tuple(str(name) for name in names),
             bar_end=grid,

@@ -42,7 +42,7 @@ class Served:
     family: list[psutil.Process]
 
     def ask(self, query: str) -> dict[str, Any]:
-        request = urllib.request.Request(  # noqa: S310
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql",
             json.dumps({"query": query}).encode(),
             {"content-type": "application/json"},
@@ -69,7 +69,7 @@ def served(world: World) -> Iterator[Served]:
     yield Served(process, port, psutil.Process(process.pid).children(recursive=True))
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-        process.wait(90)
+        process.wait(150)
     process.stdout.close()
 
 
@@ -114,7 +114,9 @@ def test_materializations_carry_their_figures_and_the_newest_a_picture(served: S
         assert {"rows", "seconds", "peak_memory_mib"} <= labels
         pictured = [m for m in found if any(entry["label"] == "picture" for entry in m["metadataEntries"])]
         assert max(m["partition"] for m in found) in {m["partition"] for m in pictured}
-        assert len({m["runId"] for m in pictured}) == len(pictured), "a run attaches its picture once, not to each of its days"
+        assert len({m["runId"] for m in pictured}) == len(pictured), (
+            "a run attaches its picture once, not to each of its days"
+        )
 
 
 def test_the_schedule_and_the_sensor_are_on(served: Served) -> None:
@@ -141,7 +143,7 @@ def test_it_stops_all_that_it_started(served: Served, world: World) -> None:
     started = [p for p in served.family if p.is_running()]
     assert started
     assert world.run("down").stdout.strip() == "stopped"
-    served.process.wait(90)
+    served.process.wait(150)
     deadline = time.monotonic() + 20
     while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in started) and time.monotonic() < deadline:
         time.sleep(0.2)

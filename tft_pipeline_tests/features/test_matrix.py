@@ -53,7 +53,7 @@ def world(request) -> World:
 def assert_same_bits(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     keys = ["ticker", "bar_start", "bar_end"]
     pd.testing.assert_frame_equal(found[keys].reset_index(drop=True), expected[keys].reset_index(drop=True))
-    names = ["close", "total_return_index", *FEATURE_NAMES]
+    names = ["close", "log_price", *FEATURE_NAMES]
     one, other = (np.ascontiguousarray(frame[names].to_numpy(np.float64)).view(np.int64) for frame in (found, expected))
     differing = [name for name, same in zip(names, (one == other).all(axis=0), strict=True) if not same]
     assert not differing, f"{differing} are not the same to the last bit"
@@ -82,7 +82,7 @@ def test_a_row_for_every_bar_with_enough_history_and_for_no_other(world):
 
 def test_the_index_differs_by_the_return_where_nothing_was_paid(world):
     rows = world.matrix[world.matrix["ticker"] == "AAPL"]
-    np.testing.assert_allclose(rows["total_return_index"].diff()[1:], rows["return_1h"][1:], atol=1e-12)
+    np.testing.assert_allclose(rows["log_price"].diff()[1:], rows["return_1h"][1:], atol=1e-12)
 
 
 def test_nothing_after_a_bars_end_changes_it_when_history_stops_there(world):

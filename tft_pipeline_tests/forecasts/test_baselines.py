@@ -28,7 +28,7 @@ def test_is_unchanged_by_anything_after_its_bar() -> None:
     features = features_of(calendar.iloc[:35], tickers=2)
     cut = calendar["bar_end"].iloc[20]
     crashed = features.copy()
-    crashed.loc[crashed["bar_end"] > cut, ["volatility_ewma", "total_return_index"]] *= 5
+    crashed.loc[crashed["bar_end"] > cut, ["volatility_ewma", "log_price"]] *= 5
     asked = {"start": calendar["bar_end"].iloc[0], "end": cut + pd.Timedelta(hours=1)}
     pd.testing.assert_frame_equal(
         naive(features, calendar, 3, **asked).query("issued_at <= @cut"),

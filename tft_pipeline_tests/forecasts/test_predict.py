@@ -100,7 +100,7 @@ def test_is_unchanged_by_anything_after_its_bar(world: World) -> None:
     cut = world.begin + 5 * DAY
     later = world.features["bar_end"] > cut
     crashed = world.features.copy()
-    crashed.loc[later, ["total_return_index", "return_1h", "sentiment_score"]] -= 0.5
+    crashed.loc[later, ["log_price", "return_1h", "sentiment_score"]] -= 0.5
     crashed.loc[later, ["volatility_35h", "close"]] *= 3
     before = world.forecasts[world.forecasts["issued_at"] <= cut].reset_index(drop=True)
     for future in (crashed, world.features[~later]):

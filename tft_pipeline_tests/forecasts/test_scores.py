@@ -12,7 +12,7 @@ def market() -> tuple[pd.DataFrame, pd.DataFrame]:
     """One ticker, four bars held of five: the index runs 0, 0.01, 0.03, -0.02."""
     calendar = calendar_of(5)
     features = features_of(calendar.iloc[:4], tickers=1)
-    features["total_return_index"] = [0.0, 0.01, 0.03, -0.02]
+    features["log_price"] = [0.0, 0.01, 0.03, -0.02]
     return features, calendar
 
 

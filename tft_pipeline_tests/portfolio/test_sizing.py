@@ -41,6 +41,13 @@ def test_no_more_is_affordable_than_cash_pays_for():
     assert affordable(5, 0.005, PortfolioSettings(half_spread_bps=0, fee_usd_per_share=0)) == 10
 
 
+def test_two_halves_of_a_cent_that_both_round_up_are_not_affordable():
+    fee = PortfolioSettings(half_spread_bps=0, fee_usd_per_share=0.015)
+    assert fill_cost_cents(1, 0.015, fee) == 2
+    assert affordable(3, 0.015, fee) == 0  # 1.5 + 1.5 cents, booked as 2 + 2
+    assert affordable(4, 0.015, fee) == 1
+
+
 def test_a_round_trip_costs_two_fills_of_a_fifty_dollar_share():
     paid = 2 * fill_cost_cents(10_000, 50.0, SETTINGS) / (10_000 * 5_000)
     assert round_trip_log_return(SETTINGS) == pytest.approx(paid) == pytest.approx(-math.log1p(-paid), rel=1e-3)

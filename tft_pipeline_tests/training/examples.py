@@ -51,7 +51,7 @@ def features_of(
             "bar_start": calendar["bar_start"],
             "bar_end": calendar["bar_end"],
             "close": 100 * np.exp(np.cumsum(returns)),
-            "total_return_index": np.cumsum(returns),
+            "log_price": np.cumsum(returns),
         }
         for column in OBSERVED_FEATURES:
             drawn = random.standard_normal(n_bars) * 0.1

@@ -58,10 +58,10 @@ def test_calibration_keeps_the_order_and_then_covers_four_in_five() -> None:
     assert coverage(actual / 2, fitted.apply(normal)) == pytest.approx(0.8, abs=0.005)
 
 
-def test_a_broken_model_is_not_stretched_without_bound() -> None:
-    band = np.zeros((30, 1, 3))
-    assert width_factors(np.full((30, 1), 9.0), band).tolist() == [2.0]
-    assert width_factors(np.zeros((30, 1)), band).tolist() == [0.5]
+def test_a_broken_model_is_not_stretched_without_bound_and_calm_weeks_draw_nothing_in() -> None:
+    assert width_factors(np.full((30, 1), 9.0), np.zeros((30, 1, 3))).tolist() == [2.0]
+    band = np.broadcast_to(np.array([-1.0, 0.0, 1.0]), (30, 1, 3))
+    assert width_factors(np.full((30, 1), 0.1), band).tolist() == [1.0]
 
 
 def test_the_naive_band_grows_with_the_root_of_the_horizon() -> None:

@@ -21,7 +21,7 @@ def ladder(n_held: int = 12, n_bars: int = 14, missing: tuple[int, ...] = ()) ->
     calendar = calendar_of(n_bars)
     features = features_of(calendar.iloc[:n_held], tickers=1)
     number = np.arange(n_held)
-    features["return_1h"], features["total_return_index"] = number / 10, number**2 / 100
+    features["return_1h"], features["log_price"] = number / 10, number**2 / 100
     features["volatility_35h"], features["volatility_ewma"] = 0.5, 0.25
     return features.drop(index=list(missing)), calendar
 

@@ -9,7 +9,7 @@ from tft_pipeline import contracts
 from tft_pipeline.contracts import FEATURES, QUANTILES, SCORES
 from tft_pipeline.forecasts.baselines import BASELINE_ID, naive
 from tft_pipeline.forecasts.figures import fan_chart
-from tft_pipeline.forecasts.predict import predict
+from tft_pipeline.forecasts.predict import not_forecast, predict
 from tft_pipeline.forecasts.scores import score, summary
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.assets.training import tft_model
@@ -41,11 +41,14 @@ def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
     encoder_days = 10 + 2 * pipeline.settings.training.encoder_bars  # calendar days that surely hold the encoder's bars
     features = read(pipeline.database, FEATURES, window.before(encoder_days), window.end)
     calendar = expected_bars(pipeline, features, horizon_hours=horizon)
-    parts, models = [naive(features, calendar, horizon, start=window.start, end=window.end)], []
+    parts = [naive(features, calendar, horizon, start=window.start, end=window.end)]
+    models: list[str] = []
+    silent: dict[str, str] = {}  # tickers without a forecast, and why
     for model_id, start, end in _serving(pipeline, window):
         model = load(load_artifact(pipeline.database, model_id))
         models.append(model_id)
         parts.append(predict(model, features, calendar, start=start, end=end))
+        silent |= not_forecast(model, features, calendar, start=start, end=end)
         pipeline.progress("forecasting", len(models), len(models))
     frame = contracts.concat(parts, QUANTILES)
     written = pipeline.write(context.run_id, {QUANTILES: frame}, window)
@@ -56,7 +59,8 @@ def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
         )
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [QUANTILES], window)], picture=picture,
-        models=", ".join(models) or "none", baseline=BASELINE_ID, horizon_hours=horizon,
+        models=", ".join(models) or "none",
+        not_forecast=silent or None, baseline=BASELINE_ID, horizon_hours=horizon,
         **coverage(frame, pipeline.tickers if len(frame) else ()),
     )  # fmt: skip
 

@@ -40,6 +40,9 @@ def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.
     # The day's last microsecond: midnight itself is the next day's slice.
     trained_as_of = window.moment - timedelta(microseconds=1)
     features = read(pipeline.database, FEATURES, window.before(settings.history_days), window.end)
+    features = features[
+        features["bar_end"] <= trained_as_of
+    ]  # around the clock, a day's last bar ends with the next day
     model_id = planned_model_id(features, settings, seed=seed, trained_as_of=trained_as_of)
     if not config.again and model_exists(pipeline.database, model_id):
         context.log.info(f"{model_id} is already stored: same data, settings and seed. Nothing to train.")
