@@ -17,6 +17,7 @@ def mood(bar_ends: pd.Series, hourly: pd.DataFrame) -> dict[str, Floats]:
     end, so posts of the night and the weekend join the next session's first bar, and none that was written after a bar's end enters.
     The first bar takes nothing: when the bar before it ended is not known.
     """
+    hourly = hourly.sort_values("hour_end")  # sums are taken in this order, however the rows were read
     ends = bar_ends.to_numpy("datetime64[us]")
     bar = np.searchsorted(ends, hourly["hour_end"].to_numpy("datetime64[us]"), side="left")
     usable = (bar > 0) & (bar < len(ends))
