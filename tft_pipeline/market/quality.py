@@ -15,7 +15,7 @@ from tft_pipeline.market.sessions import Calendar, infer_phase
 WARN_BELOW = 0.8
 
 PRICES = ["open", "high", "low", "close"]
-_UNIT_ERROR = 20.0  # times its neighbours: no hour of an equity has moved so far; cents for dollars (100) have
+_UNIT_ERROR = 20.0  # times the bar before: no hour of an equity has moved so far; cents for dollars (100) have
 _OUTLIER_DEVIATIONS = 12.0  # robust deviations of the ticker's own hourly returns
 # JSON has no such numbers, and PostgreSQL's jsonb refuses what Python writes for them.
 _JSON = {np.nan: None, np.inf: "Infinity", -np.inf: "-Infinity"}
@@ -35,6 +35,7 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
 
     bars: BARS' columns, as a source gave them. actions: ACTIONS known so far: a split explains a jump. before: BARS of the days
     before, to see a jump at the very first bar. A bar breaking several rules is rejected once, for the first.
+    A jump that no split explains is refused for as long as it lasts, a whole day too, unless a week of the new level comes at once.
     """
     reasons = pd.Series(None, index=bars.index, dtype="object")
     with np.errstate(invalid="ignore"):
@@ -44,8 +45,7 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
     again = bars[reasons.isna()].duplicated(["ticker", "bar_start"])
     reasons[again.index[again]] = "the ticker already has a bar with this start"
     sound = bars[reasons.isna()]
-    ratio = _times_its_neighbours(sound, actions, before)
-    far = ratio[(ratio > _UNIT_ERROR) | (ratio < 1 / _UNIT_ERROR)]
+    far = _in_another_unit(sound, actions, before)
     reasons[far.index] = [
         f"close {close:g} is {times:.3g} times its neighbours', and no split explains it"
         for close, times in zip(bars.loc[far.index, "close"], far, strict=True)
@@ -56,7 +56,7 @@ def judge(bars: pd.DataFrame, actions: pd.DataFrame, *, before: pd.DataFrame) ->
         good=bars.loc[~bad, BARS.names].reset_index(drop=True),
         rejected=pd.DataFrame(
             {
-                "day": rejected["bar_start"].dt.floor("D").to_numpy(),
+                "day": rejected["bar_start"].dt.floor("D").array,
                 "ticker": rejected["ticker"].to_numpy(),
                 "reason": reasons[bad].to_numpy(),
                 "row": [json.dumps(row, default=str) for row in rejected.replace(_JSON).to_dict("records")],
@@ -83,16 +83,36 @@ def _rules(bars: pd.DataFrame) -> list[tuple[str, pd.Series]]:
     ]
 
 
-def _times_its_neighbours(bars: pd.DataFrame, actions: pd.DataFrame, before: pd.DataFrame) -> pd.Series:
-    """Close over the median close of the seven bars around, split-adjusted; aligned to bars' index."""
+def _in_another_unit(bars: pd.DataFrame, actions: pd.DataFrame, before: pd.DataFrame) -> pd.Series:
+    """Close over the level it left, split-adjusted, of those bars that lie beyond a jump of _UNIT_ERROR; by bars' index.
+
+    Jumps part a ticker's bars into stretches. One is refused as a whole when it begins so far from the last level that was believed:
+    that of before, or where there is none, that of the longest stretch.
+    """
     columns = ["ticker", "bar_start", "close"]
     both = pd.concat([before[columns].assign(origin=-1), bars[columns].assign(origin=bars.index)], ignore_index=True)
     both = both.sort_values(["ticker", "bar_start"], kind="stable", ignore_index=True)
     both["adjusted"] = both["close"] * split_factor(both, actions)
-    median = both.groupby("ticker", sort=False)["adjusted"].rolling(7, center=True, min_periods=1).median()
-    ratio = both["adjusted"].to_numpy() / median.to_numpy()
-    mine = (both["origin"] >= 0).to_numpy()
-    return pd.Series(ratio[mine], index=both.loc[mine, "origin"].to_numpy()).reindex(bars.index)
+    jumps = _is_far(both["adjusted"] / both.groupby("ticker", sort=False)["adjusted"].shift())
+    both["stretch"] = jumps.cumsum()
+    found: dict[int, float] = {}
+    for _, of_ticker in both[both["ticker"].isin(both.loc[jumps, "ticker"].unique())].groupby("ticker", sort=False):
+        earlier, new = of_ticker[of_ticker["origin"] < 0], of_ticker[of_ticker["origin"] >= 0]
+        if new.empty:
+            continue
+        stretches = [stretch for _, stretch in new.groupby("stretch", sort=True)]
+        level = (max(stretches, key=len) if earlier.empty else earlier.iloc[::-1])["adjusted"].iloc[0]
+        for stretch in stretches:
+            ratio = stretch["adjusted"] / level
+            if len(stretch) < USUAL_BARS and _is_far(ratio).iloc[0]:
+                found.update(zip(stretch["origin"], ratio, strict=True))
+            else:
+                level = stretch["adjusted"].iloc[-1]
+    return pd.Series(found, dtype="float64")
+
+
+def _is_far(ratio: pd.Series) -> pd.Series:
+    return (ratio > _UNIT_ERROR) | (ratio < 1 / _UNIT_ERROR)
 
 
 def quality(

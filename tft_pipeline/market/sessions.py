@@ -28,14 +28,17 @@ class Calendar:
         self.name = name
 
     def sessions(self, start: date, end: date) -> pd.DataFrame:
-        """day_start (midnight UTC of the session's date), session_open, session_close for start <= date < end, ascending."""
-        schedule = _calendar(self.name, _decade(start), _decade(end) + 10).schedule
-        days = schedule.index
+        """day_start (midnight UTC of the session's date), session_open, session_close for start <= date < end, ascending.
+
+        Some calendars are recorded for a stretch of years only; outside it they have no sessions.
+        """
+        schedule = _schedule(self.name, _decade(start), _decade(end) + 10)
+        days = pd.DatetimeIndex(schedule.index)
         wanted = (days >= pd.Timestamp(start)) & (days < pd.Timestamp(end))
         chosen = schedule[wanted]
         frame = pd.DataFrame(
             {
-                "day_start": chosen.index.tz_localize("UTC"),
+                "day_start": days[wanted].tz_localize("UTC"),
                 "session_open": chosen["open"].to_numpy(),
                 "session_close": chosen["close"].to_numpy(),
             }
@@ -78,12 +81,21 @@ class Calendar:
         return grid.assign(previous_bar_end=previous).astype({"previous_bar_end": UTC_DTYPE})
 
     def next_bars(self, after: datetime, count: int, *, phase_minutes: int) -> pd.DataFrame:
-        """The count bars of the grid that begin at or after a moment."""
+        """The count bars of the grid that begin at or after a moment.
+
+        Raises ConfigError: the calendar is not recorded so far ahead.
+        """
         days = 14 + 2 * count
         grid = self.bar_grid(
             after.date() - timedelta(days=7), after.date() + timedelta(days=days), phase_minutes=phase_minutes
         )
-        return grid[grid["bar_start"] >= after].head(count).reset_index(drop=True)
+        coming = grid[grid["bar_start"] >= after].head(count).reset_index(drop=True)
+        if len(coming) < count:
+            raise ConfigError(
+                f"The trading calendar {self.name!r} knows {len(coming)} of the {count} bars after {after:%Y-%m-%d %H:%M} UTC; "
+                "upgrade exchange_calendars, or set TFT_CALENDAR to one that reaches further."
+            )
+        return coming
 
 
 def infer_phase(bars: pd.DataFrame) -> int:
@@ -98,10 +110,18 @@ def _decade(day: date) -> int:
 
 
 @lru_cache(maxsize=8)
-def _calendar(name: str, first_year: int, last_year: int) -> Any:
-    """Calendars take a second to build and reach a year ahead only unless told; decades are asked for so that few are built."""
-    end = min(date(last_year, 12, 31), datetime.now(UTC).date() + timedelta(days=365))
-    return exchange_calendars.get_calendar(name, start=f"{first_year}-01-01", end=end.isoformat())
+def _schedule(name: str, first_year: int, last_year: int) -> pd.DataFrame:
+    """open and close by the session's date, as far as these years are recorded.
+
+    Calendars take a second to build and reach a year ahead only unless told; decades are asked for so that few are built.
+    """
+    shipped = exchange_calendars.get_calendar(name)
+    start, end = pd.Timestamp(first_year, 1, 1), pd.Timestamp(last_year, 12, 31)
+    start = max(start, type(shipped).bound_min() or start)
+    end = min(end, type(shipped).bound_max() or end, pd.Timestamp(datetime.now(UTC).date()) + pd.Timedelta(days=365))
+    if start >= end:
+        return pd.DataFrame(shipped.schedule.iloc[:0])
+    return pd.DataFrame(exchange_calendars.get_calendar(name, start=start, end=end).schedule)
 
 
 def _hours(times: pd.Series) -> "np.ndarray[Any, np.dtype[np.float64]]":

@@ -62,12 +62,18 @@ def up(settings: Settings, *, port: int, on_ready: Callable[[str], None]) -> Non
 
 
 def down(settings: Settings) -> bool:
-    """Stop the `up` of this home, and wait until it is gone. False where none runs."""
+    """Stop the `up` of this home, and wait until it is gone. False where none runs. Raises PipelineError: it does not stop."""
     process = _running(settings)
     if process is None:
         return False
     process.terminate()
-    process.wait(STOP_SECONDS * 6)
+    deadline = time.monotonic() + STOP_SECONDS * 3
+    while _alive(process):
+        if time.monotonic() > deadline:
+            raise PipelineError(
+                f"process {process.pid} was told to stop, and has not after {STOP_SECONDS * 3} s; see {settings.home}/up.log"
+            )
+        time.sleep(0.1)
     return True
 
 
@@ -97,7 +103,15 @@ def _running(settings: Settings) -> psutil.Process | None:
         same = abs(process.create_time() - content["started"]) < 1.0
     except (FileNotFoundError, ValueError, KeyError, psutil.Error):
         return None
-    return process if same and process.is_running() else None
+    return process if same and _alive(process) else None
+
+
+def _alive(process: psutil.Process) -> bool:
+    """A process that ended stays in the table until its parent asks for its status, which may be never."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _taken(port: int) -> bool:

@@ -157,6 +157,30 @@ def test_bars_in_any_order_give_the_same_matrix(world):
     assert_same_bits(world.of(shuffled, world.actions, world.mood.sample(frac=1, random_state=2)), world.matrix)
 
 
+def test_a_halt_and_a_thin_ticker_give_the_same_rows_by_the_day_and_in_a_range():
+    grid = Calendar("XNYS").bar_grid(date(2024, 1, 2), date(2024, 5, 25), phase_minutes=0)
+    bars = random_bars(grid, TICKERS)
+    halted = bars["bar_start"].between(at("2024-03-01"), at("2024-05-10")) & (bars["ticker"] == "BAC")
+    thin = (np.random.default_rng(0).random(len(bars)) > 0.33) & (bars["ticker"] == "IBM")
+    bars = with_actions(bars[~halted & ~thin], make_actions())
+    ranged = feature_matrix(bars, HOURLY_SENTIMENT.empty(), grid)
+    days = pd.date_range(at("2024-05-09"), at("2024-05-17"))
+    for day in days:
+        loaded = bars[
+            bars["bar_start"].between(day - pd.Timedelta(days=WARMUP_DAYS), day + HOUR * 24, inclusive="left")
+        ]
+        alone = feature_matrix(loaded, HOURLY_SENTIMENT.empty(), grid)
+        of_day = [
+            frame[frame["bar_start"].between(day, day + HOUR * 24, inclusive="left")] for frame in (alone, ranged)
+        ]
+        assert_same_bits(*of_day)
+    inside = ranged[ranged["bar_start"].between(days[0], days[-1])]
+    assert set(inside["ticker"]) == {"AAPL"}
+    # The first bar after the halt has a return across it, which is nobody's market.
+    first = inside[inside["bar_start"] == at("2024-05-10 13:00")]
+    assert first["market_return_1h"].notna().all()
+
+
 def test_too_little_history_gives_no_row(world):
     assert world.of(world.bars.groupby("ticker").head(WARMUP_BARS), world.actions, world.mood).empty
     assert len(world.of(world.bars.groupby("ticker").head(WARMUP_BARS + 1), world.actions, world.mood)) == 3

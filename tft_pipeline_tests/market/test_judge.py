@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tft_pipeline.contracts import ACTIONS, BARS, validate
-from tft_pipeline.market.quality import judge
+from tft_pipeline.market.quality import USUAL_BARS, judge
 from tft_pipeline_tests.features.bars import make_actions, make_bars, real
 
 STARTS = [f"2024-03-07 {hour}:00" for hour in range(14, 21)]
@@ -31,6 +31,7 @@ def test_sound_bars_pass_unchanged():
     pd.testing.assert_frame_equal(validate(verdict.good, BARS), bars_with())
     assert verdict.rejected.empty
     assert list(verdict.rejected.columns) == ["day", "ticker", "reason", "row"]
+    assert str(verdict.rejected["day"].dtype) == "datetime64[us, UTC]"
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,41 @@ def test_the_days_before_show_a_unit_error_at_the_first_bar():
     assert len(verdict.rejected) == 1
     assert verdict.good.empty
     assert validate(verdict.good, BARS).empty
+
+
+def test_a_whole_day_in_cents_is_refused_alone_and_in_a_range():
+    days = [[f"2024-03-{day:02} {hour}:00" for hour in range(14, 21)] for day in (4, 5, 6, 7, 8, 11)]
+    parts = [make_bars(hours, 10_000.0 if number in (3, 4) else 100.0) for number, hours in enumerate(days)]
+    ranged = judged(pd.concat(parts, ignore_index=True))
+    held, refused = BARS.empty(), []
+    for part in parts:
+        verdict = judged(part, before=held)
+        held = pd.concat([held, verdict.good], ignore_index=True)
+        refused.append(verdict.rejected)
+    assert len(ranged.rejected) == 14
+    assert [len(rejected) for rejected in refused] == [0, 0, 0, 7, 7, 0]
+    pd.testing.assert_frame_equal(pd.concat(refused[3:5], ignore_index=True), ranged.rejected)
+    pd.testing.assert_frame_equal(held, ranged.good)
+
+
+def test_without_days_before_the_longest_stretch_is_believed():
+    verdict = judged(make_bars(STARTS, [1.0, 1.0, 100.0, 100.0, 100.0, 100.0, 1.0]))
+    assert verdict.good["close"].tolist() == [100.0] * 4
+    assert len(verdict.rejected) == 3
+
+
+def test_a_new_level_is_believed_when_a_week_of_it_comes_at_once():
+    before, hours = make_bars(BEFORE, 100.0), pd.date_range("2024-03-07", periods=USUAL_BARS, freq="h", tz="UTC")
+    assert judged(make_bars(hours, 3.0), before=before).rejected.empty
+    assert len(judged(make_bars(hours[:-1], 3.0), before=before).rejected) == USUAL_BARS - 1
+
+
+def test_a_jump_of_one_ticker_is_no_other_tickers():
+    before = pd.concat(
+        [make_bars(BEFORE, 100.0), make_bars(BEFORE, [1.0] + [50.0] * 6, ticker="BAC")], ignore_index=True
+    )
+    bars = pd.concat([make_bars(STARTS[:1], 9_000.0), make_bars(STARTS, 2.0, ticker="IBM")], ignore_index=True)
+    assert judged(bars, before=before).rejected["ticker"].tolist() == ["AAPL"]
 
 
 def test_no_bars_give_no_verdict():

@@ -131,6 +131,28 @@ def test_next_bars_are_as_many_as_were_asked_for(new_york, after):
     assert len(new_york.next_bars(at(after).to_pydatetime(), 24, phase_minutes=30)) == 24
 
 
+@pytest.mark.parametrize("year", [1985, 2090])
+def test_years_that_a_calendar_does_not_record_have_no_sessions(year):
+    riyadh = Calendar("XSAU")  # recorded from 2021
+    assert len(riyadh.sessions(date(2024, 1, 7), date(2024, 1, 12))) == 5
+    assert riyadh.sessions(date(year, 1, 1), date(year, 2, 1)).empty
+    assert riyadh.bar_grid(date(year, 1, 1), date(year, 2, 1), phase_minutes=0).empty
+
+
+def test_bars_further_ahead_than_a_calendar_knows_are_refused_with_a_remedy(new_york):
+    with pytest.raises(ConfigError) as raised:
+        new_york.next_bars(at("2090-01-01 21:00").to_pydatetime(), 24, phase_minutes=0)
+    assert str(raised.value) == (
+        "The trading calendar 'XNYS' knows 0 of the 24 bars after 2090-01-01 21:00 UTC; "
+        "upgrade exchange_calendars, or set TFT_CALENDAR to one that reaches further."
+    )
+
+
+def test_sessions_of_1998_are_known(new_york):
+    grid = new_york.bar_grid(date(1998, 1, 2), date(1998, 1, 3), phase_minutes=0)
+    assert grid["bar_start"].dt.hour.tolist() == [14, 15, 16, 17, 18, 19, 20]
+
+
 def test_the_phase_is_the_minute_at_which_most_bars_begin():
     starts = ["2024-03-07 14:30", "2024-03-07 15:30", "2024-03-07 16:00"]
     assert infer_phase(make_bars(starts, 10.0)) == 30
