@@ -4,141 +4,12 @@ What belongs here: the shape of frames that pass between stages and into Postgre
 the two against each other. What does not: how a value is computed.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
-
-import pandas as pd
-import pandera.pandas as pa
+from typing import Any
 
 from tft_pipeline.errors import ContractError
+from tft_pipeline.schema import Column, Table
 
-UTC = "datetime64[us, UTC]"
 TICKER_PATTERN = r"^[A-Z][A-Z0-9]{0,9}([.\-][A-Z0-9]{1,4})?$"
-
-Mode = Literal["derived", "raw"]
-Dtype = Literal["text", "time", "float", "int", "bool", "bytes", "json"]
-
-_PANDAS: dict[str, str | None] = {
-    "text": "str", "time": UTC, "float": "float64", "int": "int64", "bool": "bool", "bytes": None, "json": None,
-}  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column. `hashed` is False for what describes the loading, not the content: the slice's hash leaves it out."""
-
-    name: str
-    dtype: Dtype
-    unit: str
-    meaning: str
-    nullable: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    allowed: tuple[str, ...] | None = None
-    pattern: str | None = None
-    hashed: bool = True
-
-    def pandera(self) -> pa.Column:
-        checks = []
-        if self.minimum is not None:
-            checks.append(pa.Check.ge(self.minimum))
-        if self.maximum is not None:
-            checks.append(pa.Check.le(self.maximum))
-        if self.allowed is not None:
-            checks.append(pa.Check.isin(self.allowed))
-        if self.pattern is not None:
-            checks.append(pa.Check.str_matches(self.pattern))
-        if self.dtype == "float":
-            # PostgreSQL would take Infinity in double precision without a word (FAULTS 11).
-            checks.append(pa.Check(lambda s: s.abs() != float("inf"), name="finite", error="finite"))
-        return pa.Column(
-            _PANDAS[self.dtype], checks, nullable=self.nullable, description=self.meaning, metadata={"unit": self.unit}
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """One table. A slice is its rows of one UTC day, by `time`. Raw tables keep what they once held in `<name>_revisions`."""
-
-    name: str  # schema.table
-    mode: Mode
-    time: str
-    key: tuple[str, ...]
-    meaning: str
-    columns: tuple[Column, ...]
-    generated: tuple[Column, ...] = ()  # computed by PostgreSQL; never in a frame that is written
-    checks: tuple[tuple[str, str], ...] = ()  # (left, right): left <= right in every row
-
-    @property
-    def names(self) -> list[str]:
-        return [column.name for column in self.columns]
-
-    @property
-    def schema(self) -> pa.DataFrameSchema:
-        rules = [
-            pa.Check(lambda f, a=a, b=b: f[a] <= f[b], name=f"{a} <= {b}", error=f"{a} <= {b}") for a, b in self.checks
-        ]
-        return pa.DataFrameSchema(
-            {column.name: column.pandera() for column in self.columns},
-            checks=rules,
-            unique=list(self.key),
-            strict=True,
-            ordered=False,
-            name=self.name,
-            metadata={"key": self.key, "time": self.time, "mode": self.mode},
-        )
-
-    def empty(self) -> pd.DataFrame:
-        """(0, n_columns) frame of the right dtypes."""
-        return pd.DataFrame({c.name: pd.Series(dtype=_PANDAS[c.dtype] or "object") for c in self.columns})
-
-
-def validate(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
-    """frame with the contract's columns in order, rows sorted by key. Changes no value.
-
-    Raises ContractError naming the table, the column, how many rows break the rule and the first of them.
-    """
-    missing = [name for name in table.names if name not in frame.columns]
-    if missing:
-        raise ContractError(
-            f"{table.name}: column {missing[0]!r} is missing; the frame has {list(frame.columns)}. "
-            f"Add it to the frame or change contracts.{constant_name(table)}."
-        )
-    extra = [name for name in frame.columns if name not in table.names]
-    if extra:
-        raise ContractError(
-            f"{table.name}: column {extra[0]!r} is not in the contract {table.names}. "
-            f"Drop it or add it to contracts.{constant_name(table)} and a migration."
-        )
-    ordered = frame[table.names].sort_values(list(table.key), kind="stable", ignore_index=True)
-    try:
-        table.schema.validate(ordered, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        raise ContractError(_explain(ordered, table, error.failure_cases)) from None
-    return ordered
-
-
-def _explain(frame: pd.DataFrame, table: Table, cases: pd.DataFrame) -> str:
-    first = cases.iloc[0]
-    rule, column = first["check"], first["column"]
-    same = cases[(cases["check"] == rule) & (cases["column"] == column)]
-    where = ""
-    if pd.notna(first["index"]):
-        row = frame.iloc[int(first["index"])]
-        where = ", first at " + ", ".join(f"{k}={row[k]}" for k in table.key)
-    whole_row = column not in frame.columns or " <= " in str(rule)  # pandera names an arbitrary column for such rules
-    subject = "a row" if whole_row else f"column {column!r}"
-    found = "" if whole_row or first["failure_case"] is None else f" (found {first['failure_case']!r})"
-    return (
-        f"{table.name}: {subject} breaks the rule {rule!r} in {same['index'].nunique() or 1} row(s){where}{found}. "
-        f"Mend the frame where it is made or change contracts.{constant_name(table)}."
-    )
-
-
-def constant_name(table: Table) -> str:
-    return next(name for name, value in globals().items() if value is table)
-
 
 # Columns that mean the same wherever they stand -----------------------------------------------------------------------
 
@@ -184,6 +55,7 @@ def _shares(name: str, meaning: str) -> Column:
 
 BARS = Table(
     name="market.bars",
+    constant="BARS",
     mode="raw",
     time="bar_start",
     key=("ticker", "bar_start"),
@@ -213,6 +85,7 @@ BARS = Table(
 
 ACTIONS = Table(
     name="market.actions",
+    constant="ACTIONS",
     mode="raw",
     time="effective_at",
     key=("ticker", "effective_at", "kind"),
@@ -229,6 +102,7 @@ ACTIONS = Table(
 
 QUALITY = Table(
     name="market.quality",
+    constant="QUALITY",
     mode="derived",
     time="day_start",
     key=("ticker", "day_start"),
@@ -253,6 +127,7 @@ QUALITY = Table(
 
 POSTS = Table(
     name="sentiment.posts",
+    constant="POSTS",
     mode="raw",
     time="created_at",
     key=("channel", "post_id", "created_at"),
@@ -275,6 +150,7 @@ BULLISH = _share("bullish", "Probability of a bullish mood.")
 
 MENTIONS = Table(
     name="sentiment.mentions",
+    constant="MENTIONS",
     mode="derived",
     time="created_at",
     key=("channel", "post_id", "created_at", "ticker"),
@@ -297,6 +173,7 @@ MENTIONS = Table(
 
 HOURLY_SENTIMENT = Table(
     name="sentiment.hourly",
+    constant="HOURLY_SENTIMENT",
     mode="derived",
     time="hour_start",
     key=("ticker", "hour_start"),
@@ -407,6 +284,7 @@ KNOWN_FEATURES: tuple[Column, ...] = (
 
 FEATURES = Table(
     name="features.hourly",
+    constant="FEATURES",
     mode="derived",
     time="bar_start",
     key=("ticker", "bar_start"),
@@ -431,6 +309,7 @@ FEATURES = Table(
 
 MODELS = Table(
     name="training.models",
+    constant="MODELS",
     mode="derived",
     time="trained_as_of",
     key=("model_id", "trained_as_of"),
@@ -467,6 +346,7 @@ MODELS = Table(
 
 QUANTILES = Table(
     name="forecasts.quantiles",
+    constant="QUANTILES",
     mode="derived",
     time="issued_at",
     key=("model_id", "ticker", "issued_at", "horizon_hours"),
@@ -486,6 +366,7 @@ QUANTILES = Table(
 
 SCORES = Table(
     name="forecasts.scores",
+    constant="SCORES",
     mode="derived",
     time="matured_at",
     key=("model_id", "ticker", "issued_at", "horizon_hours", "matured_at"),
@@ -509,6 +390,7 @@ SCORES = Table(
 
 DECISIONS = Table(
     name="signals.decisions",
+    constant="DECISIONS",
     mode="derived",
     time="issued_at",
     key=("ticker", "issued_at"),
@@ -531,6 +413,7 @@ DECISIONS = Table(
 
 TRADES = Table(
     name="portfolio.trades",
+    constant="TRADES",
     mode="derived",
     time="executed_at",
     key=("ticker", "executed_at", "kind"),
@@ -550,6 +433,7 @@ TRADES = Table(
 
 POSITIONS = Table(
     name="portfolio.positions",
+    constant="POSITIONS",
     mode="derived",
     time="marked_at",
     key=("ticker", "marked_at"),
@@ -565,6 +449,7 @@ POSITIONS = Table(
 
 EQUITY = Table(
     name="portfolio.equity",
+    constant="EQUITY",
     mode="derived",
     time="marked_at",
     key=("marked_at",),
@@ -583,6 +468,7 @@ EQUITY = Table(
 
 DRIFT = Table(
     name="monitoring.drift",
+    constant="DRIFT",
     mode="derived",
     time="day_start",
     key=("subject", "day_start"),
@@ -611,15 +497,3 @@ def table(name: str) -> Table:
         if candidate.name == name:
             return candidate
     raise ContractError(f"no table {name!r}; contracts.TABLES has {[t.name for t in TABLES]}.")
-
-
-def utc(values: pd.Series) -> pd.Series:
-    """values as microsecond UTC: the one resolution that frames and PostgreSQL share."""
-    converted: pd.Series = values.dt.tz_convert("UTC").dt.as_unit("us")
-    return converted
-
-
-def concat(frames: Iterable[pd.DataFrame], table: Table) -> pd.DataFrame:
-    """The frames one under another; the table's empty frame when there are none (pd.concat raises, or loses dtypes)."""
-    kept = [frame for frame in frames if len(frame)]
-    return pd.concat(kept, ignore_index=True) if kept else table.empty()

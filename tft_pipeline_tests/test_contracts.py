@@ -8,7 +8,7 @@ import pandera.pandas as pa
 import psycopg
 import pytest
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.contracts import TABLES, TICKER_PATTERN
 from tft_pipeline.errors import ContractError
 from tft_pipeline.storage import partitions
@@ -165,18 +165,18 @@ def test_the_database_refuses_what_the_contract_refuses(migrated, table):
 @by_name
 def test_the_contract_refuses_what_the_database_refuses(table):
     good = frame(table, DAYS[:1], hours=(0,))
-    contracts.validate(good, table)
+    schema.validate(good, table)
     for column in table.columns:  # each column alone: all of a table's for every rule of each takes long
-        schema = pa.DataFrameSchema({column.name: column.pandera()})
+        alone = pa.DataFrameSchema({column.name: column.pandera()})
         for rule, value in rules(column):
             dtype = object if value is None else good[column.name].dtype
             with pytest.raises(pa.errors.SchemaErrors):  # noqa: PT012
-                schema.validate(pd.DataFrame({column.name: pd.Series([value], dtype=dtype)}), lazy=True)
+                alone.validate(pd.DataFrame({column.name: pd.Series([value], dtype=dtype)}), lazy=True)
                 pytest.fail(f"contracts take {rule} of {column.name}")
     for left, right in table.checks:
         (bad,) = [bad for rule, bad in violations(table) if rule == f"{left} <= {right}"]
         with pytest.raises(ContractError, match=rf"{table.name}: a row breaks the rule '\w+ <= \w+' in 1 row"):
-            contracts.validate(bad, table)
+            schema.validate(bad, table)
 
 
 def values(rows, table):
@@ -194,21 +194,21 @@ def values(rows, table):
 def test_validate_orders_columns_and_rows_and_changes_no_value():
     rows = frame(contracts.BARS, DAYS, tickers=("MSFT", "AAPL"))
     shuffled = rows[list(reversed(rows.columns))].sample(frac=1.0, random_state=1)
-    ordered = contracts.validate(shuffled, contracts.BARS)
+    ordered = schema.validate(shuffled, contracts.BARS)
     assert ordered.columns.tolist() == contracts.BARS.names
     assert ordered["ticker"].tolist() == ["AAPL", "AAPL", "MSFT", "MSFT"]
     assert ordered["bar_start"].is_monotonic_increasing is False
-    pd.testing.assert_frame_equal(contracts.validate(ordered, contracts.BARS), ordered)
+    pd.testing.assert_frame_equal(schema.validate(ordered, contracts.BARS), ordered)
 
 
 def test_a_missing_column_an_extra_one_and_a_double_key_are_named():
     rows = frame(contracts.BARS, DAYS)
     with pytest.raises(ContractError, match=r"market.bars: column 'open' is missing; the frame has \[.*contracts.BARS"):
-        contracts.validate(rows.drop(columns="open"), contracts.BARS)
+        schema.validate(rows.drop(columns="open"), contracts.BARS)
     with pytest.raises(ContractError, match=r"market.bars: column 'vwap' is not in the contract"):
-        contracts.validate(rows.assign(vwap=1.0), contracts.BARS)
+        schema.validate(rows.assign(vwap=1.0), contracts.BARS)
     with pytest.raises(ContractError, match=r"market.bars"):
-        contracts.validate(pd.concat([rows, rows]), contracts.BARS)
+        schema.validate(pd.concat([rows, rows]), contracts.BARS)
 
 
 def test_a_row_that_breaks_a_rule_is_shown():
@@ -218,10 +218,10 @@ def test_a_row_that_breaks_a_rule_is_shown():
         ContractError,
         match=r"market.bars: a row breaks the rule 'low <= high' in 1 row\(s\), first at ticker=AAPL, bar_start=2024-02-01",
     ):
-        contracts.validate(rows, contracts.BARS)
+        schema.validate(rows, contracts.BARS)
     rows = frame(contracts.BARS, DAYS).assign(volume=-1.0)
     with pytest.raises(ContractError, match=r"column 'volume' breaks the rule .* in 2 row\(s\).*found .*-1.0"):
-        contracts.validate(rows, contracts.BARS)
+        schema.validate(rows, contracts.BARS)
 
 
 def test_tables_are_found_by_name_and_frames_joined_with_their_dtypes():
@@ -229,6 +229,11 @@ def test_tables_are_found_by_name_and_frames_joined_with_their_dtypes():
     with pytest.raises(ContractError, match=r"no table 'market.bar'"):
         contracts.table("market.bar")
     one = frame(contracts.BARS, DAYS)
-    assert contracts.concat([], contracts.BARS).dtypes.equals(one.dtypes)
-    assert len(contracts.concat([one, contracts.BARS.empty(), one], contracts.BARS)) == 4
-    assert str(contracts.utc(pd.Series(pd.to_datetime(["2024-01-01T12:00+01:00"]))).dtype) == contracts.UTC
+    assert schema.concat([], contracts.BARS).dtypes.equals(one.dtypes)
+    assert len(schema.concat([one, contracts.BARS.empty(), one], contracts.BARS)) == 4
+    assert str(schema.utc(pd.Series(pd.to_datetime(["2024-01-01T12:00+01:00"]))).dtype) == schema.UTC
+
+
+@pytest.mark.parametrize("table", contracts.TABLES, ids=lambda table: table.name)
+def test_a_message_names_the_constant_to_change(table):
+    assert getattr(contracts, table.constant) is table

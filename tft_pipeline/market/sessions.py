@@ -8,8 +8,8 @@ import exchange_calendars
 import numpy as np
 import pandas as pd
 
-from tft_pipeline.contracts import UTC as UTC_DTYPE
 from tft_pipeline.errors import ConfigError
+from tft_pipeline.schema import UTC as UTC_DTYPE
 
 HOUR = pd.Timedelta(hours=1)
 

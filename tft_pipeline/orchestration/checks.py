@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from tft_pipeline.contracts import Table, validate
 from tft_pipeline.errors import ContractError
 from tft_pipeline.orchestration.partitions import Window
+from tft_pipeline.schema import Table, validate
 from tft_pipeline.storage.audit import rows_promised
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.read import read

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pandas as pd
 
-from tft_pipeline.contracts import Table
+from tft_pipeline.schema import Table
 
 
 def days_to_refresh(

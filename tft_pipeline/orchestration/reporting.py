@@ -10,9 +10,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from tft_pipeline.contracts import Table
 from tft_pipeline.orchestration.partitions import Window, window_of
 from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.schema import Table
 from tft_pipeline.storage.slices import Written
 
 OWNERS = ["team:forecasting"]

@@ -9,9 +9,9 @@ import pandas as pd
 
 from tft_pipeline import __version__
 from tft_pipeline.config import Settings
-from tft_pipeline.contracts import Table
 from tft_pipeline.market.sessions import Calendar
 from tft_pipeline.orchestration.partitions import Window
+from tft_pipeline.schema import Table
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.protocols import BarSource, PostSource, Scorer
 from tft_pipeline.sources.scorers import open_scorer

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import dagster as dg
 
-from tft_pipeline.contracts import BARS, DECISIONS, DRIFT, EQUITY, FEATURES, HOURLY_SENTIMENT, QUANTILES, Table
+from tft_pipeline.contracts import BARS, DECISIONS, DRIFT, EQUITY, FEATURES, HOURLY_SENTIMENT, QUANTILES
 from tft_pipeline.orchestration.healing import days_to_refresh
 from tft_pipeline.orchestration.jobs import refresh
 from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.schema import Table
 from tft_pipeline.storage.audit import reaches_since
 
 LOOKBACK_DAYS = 7

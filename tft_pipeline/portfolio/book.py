@@ -6,10 +6,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from tft_pipeline.config import PortfolioSettings
-from tft_pipeline.contracts import EQUITY, POSITIONS, TRADES, Table
+from tft_pipeline.contracts import EQUITY, POSITIONS, TRADES
 from tft_pipeline.portfolio.costs import affordable, fill_cost_cents
 from tft_pipeline.portfolio.sizing import capped, shares
 from tft_pipeline.portfolio.state import State
+from tft_pipeline.schema import Table
 
 
 class Action(NamedTuple):

@@ -11,10 +11,11 @@ from datetime import datetime
 import pandas as pd
 
 from tft_pipeline.config import PortfolioSettings
-from tft_pipeline.contracts import EQUITY, POSITIONS, TRADES, Table
+from tft_pipeline.contracts import EQUITY, POSITIONS, TRADES
 from tft_pipeline.portfolio.book import Action, Book
 from tft_pipeline.portfolio.events import by_moment, microseconds, moment
 from tft_pipeline.portfolio.state import State
+from tft_pipeline.schema import Table
 
 __all__ = ["Advanced", "State", "advance"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from tft_pipeline.contracts import UTC
+from tft_pipeline.schema import UTC
 from tft_pipeline.sentiment.cleaning import clean
 from tft_pipeline.sentiment.companies import COMPANY_NAMES
 from tft_pipeline.sentiment.words import NOT_BARE

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_pipeline.contracts import ACTIONS, BARS, UTC
+from tft_pipeline.contracts import ACTIONS, BARS
+from tft_pipeline.schema import UTC
 
 HOUR = pd.Timedelta(hours=1)
 ROUND_THE_CLOCK = pd.Timedelta(hours=23)  # a "session" this long is a day of a market that does not close

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import prawcore
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
@@ -144,12 +144,12 @@ class RedditPosts:
     def _rows(self, posts: list[_Post], live: bool) -> pd.DataFrame:
         rows = pd.DataFrame(posts, columns=["channel", "post_id", "created_at", "text", "score"])
         rows = rows.astype(
-            {"channel": "str", "post_id": "str", "created_at": contracts.UTC, "text": "str", "score": "int64"}
+            {"channel": "str", "post_id": "str", "created_at": schema.UTC, "text": "str", "score": "int64"}
         )
         rows["source"] = pd.Series(self.name, index=rows.index, dtype="str")
         held_at = pd.Timestamp(self._now()).as_unit("us")
         rows["known_at"] = pd.Series(held_at, index=rows.index) if live else rows["created_at"] + self.delay
-        return rows.astype({"known_at": contracts.UTC})[COLUMNS]
+        return rows.astype({"known_at": schema.UTC})[COLUMNS]
 
 
 def _post(child: Any, subreddit: str, now: datetime) -> _Post | None:

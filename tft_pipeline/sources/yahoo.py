@@ -24,8 +24,9 @@ from yfinance.data import YfData
 from yfinance.exceptions import YFException
 
 from tft_pipeline.config import Settings
-from tft_pipeline.contracts import ACTIONS, BARS, TICKER_PATTERN, Table
+from tft_pipeline.contracts import ACTIONS, BARS, TICKER_PATTERN
 from tft_pipeline.errors import ConfigError, SourceError
+from tft_pipeline.schema import Table
 from tft_pipeline.sources import _yahoo_chart as charts
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
 from tft_pipeline.sources._yahoo_session import (

@@ -6,7 +6,8 @@ from datetime import date, datetime
 import pandas as pd
 from psycopg import sql
 
-from tft_pipeline.contracts import TABLES, UTC, Table
+from tft_pipeline.contracts import TABLES
+from tft_pipeline.schema import UTC, Table
 from tft_pipeline.storage import composed
 from tft_pipeline.storage.database import Database
 

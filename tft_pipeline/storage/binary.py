@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tft_pipeline.contracts import UTC, Column, Dtype
 from tft_pipeline.errors import ContractError, StorageError
+from tft_pipeline.schema import UTC, Column, Dtype
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"

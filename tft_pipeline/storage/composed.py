@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from psycopg import sql
 from psycopg.sql import Composable, Composed, Identifier, Literal
 
-from tft_pipeline.contracts import Column, Dtype, Table
+from tft_pipeline.schema import Column, Dtype, Table
 
 # Base types: the image of a row holds the types' numbers, and those of domains differ from database to database.
 _TYPES: dict[Dtype, str] = {

@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Composable, Composed, Identifier, Literal
 
-from tft_pipeline.contracts import Table
+from tft_pipeline.schema import Table
 from tft_pipeline.storage import binary, composed
 
 _Connection = psycopg.Connection[TupleRow]

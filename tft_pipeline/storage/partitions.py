@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from tft_pipeline.contracts import Table
+from tft_pipeline.schema import Table
 from tft_pipeline.storage.database import Database
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('tft-pipeline partitions', 0))"

@@ -8,8 +8,8 @@ import pandas as pd
 import psycopg
 from psycopg.rows import TupleRow
 
-from tft_pipeline.contracts import UTC
 from tft_pipeline.errors import ContractError
+from tft_pipeline.schema import UTC
 from tft_pipeline.storage.database import Database
 
 COLUMNS = ["day", "ticker", "reason", "row"]

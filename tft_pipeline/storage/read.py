@@ -10,8 +10,8 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Composable, Identifier, Literal
 
-from tft_pipeline.contracts import Column, Table, constant_name
 from tft_pipeline.errors import ContractError
+from tft_pipeline.schema import Column, Table
 from tft_pipeline.storage import binary, composed
 from tft_pipeline.storage.database import Database
 
@@ -120,7 +120,7 @@ def _columns(table: Table, names: Sequence[str] | None) -> list[Column]:
     if unknown:
         raise ContractError(
             f"{table.name}: there is no column {unknown[0]!r}; it has {list(by_name)}. "
-            f"Ask for one of these or add it to contracts.{constant_name(table)} and a migration."
+            f"Ask for one of these or add it to contracts.{table.constant} and a migration."
         )
     return [by_name[name] for name in names]
 

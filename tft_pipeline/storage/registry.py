@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from tft_pipeline.contracts import UTC
 from tft_pipeline.errors import ArtifactError
+from tft_pipeline.schema import UTC
 from tft_pipeline.storage.database import Database
 
 

@@ -16,9 +16,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from tft_pipeline import contracts
-from tft_pipeline.contracts import Table
+from tft_pipeline import schema
 from tft_pipeline.errors import ContractError, StaleWriterError
+from tft_pipeline.schema import Table
 from tft_pipeline.storage import merge, partitions, quarantine
 from tft_pipeline.storage.database import Database
 
@@ -101,7 +101,7 @@ def write(
     before the error stay.
     """
     wanted = sorted(set(days))
-    parts = {table: _by_day(contracts.validate(frame, table), table, wanted) for table, frame in frames.items()}
+    parts = {table: _by_day(schema.validate(frame, table), table, wanted) for table, frame in frames.items()}
     refused = quarantine.checked(quarantined, [table.name for table in frames], wanted)
     if generation is None:
         generation = take_generation(database, frames, wanted)

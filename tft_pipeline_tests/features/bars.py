@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tft_pipeline.contracts import ACTIONS, BARS, HOURLY_SENTIMENT, KNOWN_FEATURES, OBSERVED_FEATURES, UTC
+from tft_pipeline.contracts import ACTIONS, BARS, HOURLY_SENTIMENT, KNOWN_FEATURES, OBSERVED_FEATURES
 from tft_pipeline.features.prices import Prices
 from tft_pipeline.market.actions import dividend_on, split_factor
+from tft_pipeline.schema import UTC
 
 FEATURE_NAMES = [column.name for column in (*OBSERVED_FEATURES, *KNOWN_FEATURES)]
 HOUR = pd.Timedelta(hours=1)

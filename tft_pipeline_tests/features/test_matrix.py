@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import BARS, FEATURES, HOURLY_SENTIMENT, validate
+from tft_pipeline.contracts import BARS, FEATURES, HOURLY_SENTIMENT
 from tft_pipeline.features.matrix import WARMUP_BARS, WARMUP_DAYS, feature_matrix
 from tft_pipeline.features.mood import mood
 from tft_pipeline.market.sessions import Calendar
+from tft_pipeline.schema import validate
 from tft_pipeline_tests.features.bars import (
     FEATURE_NAMES,
     HOUR,

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import HOURLY_SENTIMENT, validate
+from tft_pipeline.contracts import HOURLY_SENTIMENT
 from tft_pipeline.features.mood import SHRINKAGE, mood
+from tft_pipeline.schema import validate
 from tft_pipeline_tests.features.bars import HOUR, at, make_mood
 
 FRIDAY_AND_MONDAY = pd.Series(

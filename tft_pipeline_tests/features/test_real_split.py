@@ -5,9 +5,10 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import FEATURES, HOURLY_SENTIMENT, OBSERVED_FEATURES, validate
+from tft_pipeline.contracts import FEATURES, HOURLY_SENTIMENT, OBSERVED_FEATURES
 from tft_pipeline.features.matrix import WARMUP_BARS, feature_matrix
 from tft_pipeline.market.sessions import Calendar
+from tft_pipeline.schema import validate
 from tft_pipeline_tests.features.bars import at, real, with_actions
 
 pytestmark = pytest.mark.shared

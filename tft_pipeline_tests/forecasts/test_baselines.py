@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.forecasts.baselines import BASELINE_ID, naive
 from tft_pipeline_tests.training.examples import calendar_of, features_of
 
@@ -14,7 +14,7 @@ def test_is_the_last_value_with_a_band_of_recent_volatility() -> None:
     features.loc[features["ticker"] == "T01", "volatility_ewma"] = 0.02
     start, end = calendar["bar_end"].iloc[0], calendar["bar_end"].iloc[8]
     rows = naive(features, calendar, 4, start=start, end=end)
-    contracts.validate(rows, contracts.QUANTILES)
+    schema.validate(rows, contracts.QUANTILES)
     assert len(rows) == 2 * 8 * 4
     assert set(rows["model_id"]) == {BASELINE_ID}
     assert (rows["p50"] == 0).all()
@@ -39,4 +39,4 @@ def test_is_unchanged_by_anything_after_its_bar() -> None:
 def test_nothing_in_gives_nothing_out() -> None:
     moment = pd.Timestamp("2024-01-01", tz="UTC")
     rows = naive(contracts.FEATURES.empty(), pd.DataFrame(), 3, start=moment, end=moment)
-    assert contracts.validate(rows, contracts.QUANTILES).empty
+    assert schema.validate(rows, contracts.QUANTILES).empty

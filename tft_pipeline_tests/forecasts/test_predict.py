@@ -10,7 +10,7 @@ import pytest
 import torch
 from pandas.testing import assert_frame_equal
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.errors import ContractError, LeakageError
 from tft_pipeline.forecasts.predict import not_forecast, predict
 from tft_pipeline.training.artifacts import dump, load
@@ -54,7 +54,7 @@ def world(model: TrainedModel, features: pd.DataFrame, calendar: pd.DataFrame) -
 
 
 def test_every_bar_after_training_is_forecast_for_each_horizon(world: World) -> None:
-    contracts.validate(world.forecasts, contracts.QUANTILES)
+    schema.validate(world.forecasts, contracts.QUANTILES)
     assert len(world.forecasts) == int((world.features["bar_end"] >= world.begin).sum()) * 3
     assert set(world.forecasts["model_id"]) == {world.model.model_id}
     assert (world.forecasts["p90"] > world.forecasts["p10"]).all()
@@ -140,7 +140,7 @@ def test_quantiles_are_log_returns_with_the_band_calibrated(world: World) -> Non
 
 def test_a_wild_calibration_still_keeps_the_order(world: World) -> None:
     wide = dataclasses.replace(world.model, calibration=Calibration(0.3, np.array([0.5, 1.0, 2.0])))
-    contracts.validate(dataclasses.replace(world, model=wide).forecasts, contracts.QUANTILES)
+    schema.validate(dataclasses.replace(world, model=wide).forecasts, contracts.QUANTILES)
 
 
 def test_a_ticker_that_the_model_never_saw_is_forecast_without_a_name(world: World) -> None:
@@ -171,7 +171,7 @@ def test_a_calendar_without_the_future_forecasts_what_it_can(world: World) -> No
 
 def test_nothing_in_gives_nothing_out(world: World) -> None:
     rows = predict(world.model, contracts.FEATURES.empty(), pd.DataFrame(), start=world.begin, end=world.finish)
-    assert contracts.validate(rows, contracts.QUANTILES).empty
+    assert schema.validate(rows, contracts.QUANTILES).empty
 
 
 def test_a_model_does_not_forecast_what_it_was_trained_on(world: World) -> None:

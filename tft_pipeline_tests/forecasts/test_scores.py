@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.forecasts.scores import score, summary
 from tft_pipeline_tests.training.examples import calendar_of, features_of
 
@@ -23,13 +23,13 @@ def forecast(
         "model_id": model_id, "ticker": "T00", "issued_at": calendar["bar_end"].iloc[at], "horizon_hours": horizon,
         "target_at": calendar["bar_end"].iloc[at + horizon], "p10": float(band[0]), "p50": float(band[1]), "p90": float(band[2]),
     }  # fmt: skip
-    return contracts.validate(pd.DataFrame([row]).astype({"model_id": "str", "ticker": "str"}), contracts.QUANTILES)
+    return schema.validate(pd.DataFrame([row]).astype({"model_id": "str", "ticker": "str"}), contracts.QUANTILES)
 
 
 def test_a_matured_forecast_by_hand() -> None:
     features, calendar = market()
     rows = score(forecast(calendar, 1, 1, (-0.01, 0.005, 0.015)), features)
-    contracts.validate(rows, contracts.SCORES)
+    schema.validate(rows, contracts.SCORES)
     only = rows.iloc[0]
     assert only["actual"] == pytest.approx(0.02)  # 0.03 - 0.01
     assert only["error"] == pytest.approx(-0.015)  # p50 - actual
@@ -88,7 +88,7 @@ def test_skill_compares_the_forecasts_that_both_made() -> None:
 def test_nothing_to_score_is_no_error() -> None:
     features, calendar = market()
     empty = score(contracts.QUANTILES.empty(), features)
-    contracts.validate(empty, contracts.SCORES)
+    schema.validate(empty, contracts.SCORES)
     assert score(forecast(calendar, 0, 1, (-1, 0, 1)), contracts.FEATURES.empty()).empty
     nothing = {"pinball": None, "baseline_pinball": None, "skill": None, "coverage_80": None, "n": 0}
     assert summary(empty, empty) == nothing

@@ -1,7 +1,8 @@
 import pandas as pd
 
-from tft_pipeline.contracts import ACTIONS, validate
+from tft_pipeline.contracts import ACTIONS
 from tft_pipeline.market.actions import dividend_on, split_factor
+from tft_pipeline.schema import validate
 from tft_pipeline_tests.features.bars import make_actions, make_bars
 
 DAYS = [f"2024-03-0{day} 14:00" for day in (4, 5, 6, 7, 8)]

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import ACTIONS, BARS, validate
+from tft_pipeline.contracts import ACTIONS, BARS
 from tft_pipeline.market.quality import USUAL_BARS, judge
+from tft_pipeline.schema import validate
 from tft_pipeline_tests.features.bars import make_actions, make_bars, real
 
 STARTS = [f"2024-03-07 {hour}:00" for hour in range(14, 21)]

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import ACTIONS, BARS, QUALITY, validate
+from tft_pipeline.contracts import ACTIONS, BARS, QUALITY
 from tft_pipeline.market.quality import WARN_BELOW, quality
 from tft_pipeline.market.sessions import Calendar
+from tft_pipeline.schema import validate
 from tft_pipeline_tests.features.bars import at, make_actions, make_bars, random_bars, real
 
 THURSDAY, FRIDAY = at("2024-03-07"), at("2024-03-08")

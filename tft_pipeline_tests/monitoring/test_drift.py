@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.config import MonitoringSettings
 from tft_pipeline.contracts import DRIFT, FEATURES, OBSERVED_FEATURES, SCORES
 from tft_pipeline.monitoring.blocks import FALSE_ALARMS, LEAST_MEMORY, SMALLEST_SHIFT, distance, student_t, too_far
@@ -27,7 +27,7 @@ def judged(reference, recent, scored=None):
         baseline_id="baseline",
         day_start=DAY,
     )
-    return contracts.validate(found, DRIFT)
+    return schema.validate(found, DRIFT)
 
 
 def share_drifted(reference, recent):

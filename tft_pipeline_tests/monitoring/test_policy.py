@@ -5,7 +5,7 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.config import MonitoringSettings
 from tft_pipeline.contracts import DRIFT
 from tft_pipeline.monitoring.drift import drift
@@ -28,7 +28,7 @@ def rows(drifted_features=0, of=10, coverage=False, skill=False):
         for name, on in (("coverage", coverage), ("skill", skill))
     ]
     frame = pd.DataFrame(made, columns=DRIFT.names).astype(DRIFT.empty().dtypes.to_dict())
-    return contracts.validate(frame, DRIFT)
+    return schema.validate(frame, DRIFT)
 
 
 def asked(frame, *, trained=TRAINED, requested=None, attempts=0, now=NOW):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.config import PortfolioSettings
 from tft_pipeline.contracts import ACTIONS, BARS, DECISIONS, EQUITY, POSITIONS, TRADES
 from tft_pipeline.portfolio.ledger import Advanced, State, advance
@@ -68,12 +68,12 @@ def day_by_day(
     kept: list[Advanced] = []
     for start in pd.date_range(first, last, freq="D"):
         end = start + pd.Timedelta(days=1)
-        marks = contracts.concat([piece.equity for piece in kept], EQUITY)
+        marks = schema.concat([piece.equity for piece in kept], EQUITY)
         state, since = State.opening(settings), start
         if len(marks):
             newest = marks[marks["marked_at"] == marks["marked_at"].max()]
             since = newest["marked_at"].iloc[0]
-            held = contracts.concat([piece.positions for piece in kept], POSITIONS)
+            held = schema.concat([piece.positions for piece in kept], POSITIONS)
             state = State.from_rows(held[held["marked_at"] == since], newest, int(marks["equity_cents"].max()))
         piece = advance(
             state,
@@ -85,17 +85,17 @@ def day_by_day(
         kept.append(piece.within(start, end))
     return Advanced(
         kept[-1].state,
-        contracts.concat([piece.trades for piece in kept], TRADES),
-        contracts.concat([piece.positions for piece in kept], POSITIONS),
-        contracts.concat([piece.equity for piece in kept], EQUITY),
+        schema.concat([piece.trades for piece in kept], TRADES),
+        schema.concat([piece.positions for piece in kept], POSITIONS),
+        schema.concat([piece.equity for piece in kept], EQUITY),
     )
 
 
 def assert_balanced(advanced: Advanced, initial_cents: int) -> None:
     """To the cent, at every mark, as the database demands it."""
-    contracts.validate(advanced.trades, TRADES)
-    contracts.validate(advanced.positions, POSITIONS)
-    equity = contracts.validate(advanced.equity, EQUITY)
+    schema.validate(advanced.trades, TRADES)
+    schema.validate(advanced.positions, POSITIONS)
+    equity = schema.validate(advanced.equity, EQUITY)
     values = advanced.positions.groupby("marked_at")["value_cents"].sum()
     cash, previous, peak, traded = initial_cents, pd.Timestamp.min.tz_localize("UTC"), initial_cents, 0
     for row in equity.itertuples():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.config import PortfolioSettings
 from tft_pipeline.contracts import BARS, DECISIONS, EQUITY, POSITIONS, TRADES
 from tft_pipeline.portfolio.ledger import State, advance
@@ -326,7 +326,7 @@ def test_no_bars_change_nothing():
     found = advance(opening, BARS.empty(), actions(), DECISIONS.empty(), FREE)
     assert found.state == opening
     for frame, table in ((found.trades, TRADES), (found.positions, POSITIONS), (found.equity, EQUITY)):
-        contracts.validate(frame, table)
+        schema.validate(frame, table)
         assert frame.empty
 
 

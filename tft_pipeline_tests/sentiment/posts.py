@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from tft_pipeline.contracts import MENTIONS, POSTS, UTC, validate
+from tft_pipeline.contracts import MENTIONS, POSTS
+from tft_pipeline.schema import UTC, validate
 from tft_pipeline.sentiment.cleaning import clean, text_hash
 
 

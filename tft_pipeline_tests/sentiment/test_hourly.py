@@ -1,7 +1,8 @@
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import HOURLY_SENTIMENT, MENTIONS, validate
+from tft_pipeline.contracts import HOURLY_SENTIMENT, MENTIONS
+from tft_pipeline.schema import validate
 from tft_pipeline.sentiment.hourly import hourly
 from tft_pipeline_tests.sentiment.posts import mentions_of
 

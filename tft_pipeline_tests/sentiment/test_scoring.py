@@ -1,8 +1,9 @@
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import MENTIONS, validate
+from tft_pipeline.contracts import MENTIONS
 from tft_pipeline.errors import ContractError
+from tft_pipeline.schema import validate
 from tft_pipeline.sentiment.mentions import find_mentions
 from tft_pipeline.sentiment.scoring import mentions, unscored
 from tft_pipeline_tests.sentiment.posts import posts_of

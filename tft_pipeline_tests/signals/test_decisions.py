@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.config import SignalSettings
 from tft_pipeline.contracts import DECISIONS, QUANTILES
 from tft_pipeline.errors import ContractError
@@ -22,11 +22,11 @@ def quantiles(*bands, horizon_hours=6, model_id="m1", issued_at=NOON):
         for i, band in enumerate(bands)
     ]
     frame = pd.DataFrame(rows, columns=QUANTILES.names).astype(QUANTILES.empty().dtypes.to_dict())
-    return contracts.validate(frame, QUANTILES)
+    return schema.validate(frame, QUANTILES)
 
 
 def only(frame):
-    contracts.validate(frame, DECISIONS)
+    schema.validate(frame, DECISIONS)
     [row] = frame.itertuples()
     return row
 
@@ -59,7 +59,7 @@ def test_without_proven_skill_everything_is_held_in_cash(skill):
         SignalSettings(),
         COSTS,
     )
-    contracts.validate(found, DECISIONS)
+    schema.validate(found, DECISIONS)
     assert found["action"].tolist() == ["HOLD", "HOLD"]
     assert found["weight"].tolist() == [0.0, 0.0]
     assert found["reason"].str.startswith("no edge: validation skill").all()
@@ -126,7 +126,7 @@ def test_two_models_at_once_are_refused():
 
 def test_no_forecasts_give_no_decisions():
     found = decide(QUANTILES.empty(), PROVEN, SignalSettings(), COSTS)
-    contracts.validate(found, DECISIONS)
+    schema.validate(found, DECISIONS)
     assert found.empty
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.errors import SourceError
 from tft_pipeline.sources.files import FileBars, FilePosts
 from tft_pipeline.sources.protocols import Span
@@ -105,13 +105,13 @@ def refused(path: Path, source: type = FileBars) -> str:
 def test_bars_and_actions_come_through_as_they_stand(tmp_path):
     source = FileBars(folder(tmp_path, bars=bars(), actions=actions()))
     fetched = source.bars(["SPY", "AAPL"], EVER)
-    frame = contracts.validate(fetched.frame, contracts.BARS)
+    frame = schema.validate(fetched.frame, contracts.BARS)
     assert fetched.problems == {}
     assert frame["close"].tolist() == [101, 102, 103, 401, 402, 403]
     assert frame["volume"].tolist() == [1000, 2000, 3000, 4000, 5000, 6000]
     assert (frame["known_at"] == frame["bar_end"]).all()
     assert set(frame["source"]) == {"files"}
-    acted = contracts.validate(source.actions(["AAPL", "SPY"], EVER).frame, contracts.ACTIONS)
+    acted = schema.validate(source.actions(["AAPL", "SPY"], EVER).frame, contracts.ACTIONS)
     assert acted[["ticker", "kind", "value"]].to_numpy().tolist() == [["AAPL", "split", 7.0], ["SPY", "dividend", 1.25]]
     assert (acted["known_at"] == acted["effective_at"]).all()
     assert source.universe() == ("AAPL", "SPY")
@@ -126,8 +126,8 @@ def test_a_span_holds_its_start_but_not_its_end(tmp_path):
     assert source.bars(["AAPL"], span).frame["close"].tolist() == [101]
     assert source.actions(["AAPL", "SPY"], span).frame["ticker"].tolist() == ["AAPL"]
     nothing = Span(EVER.start, EVER.start)
-    contracts.validate(source.bars(["AAPL"], nothing).frame, contracts.BARS)
-    contracts.validate(FileBars(folder(tmp_path)).actions(["AAPL"], nothing).frame, contracts.ACTIONS)
+    schema.validate(source.bars(["AAPL"], nothing).frame, contracts.BARS)
+    schema.validate(FileBars(folder(tmp_path)).actions(["AAPL"], nothing).frame, contracts.ACTIONS)
 
 
 def test_rows_are_sorted_and_files_are_read_one_below_the_other(tmp_path):
@@ -135,21 +135,21 @@ def test_rows_are_sorted_and_files_are_read_one_below_the_other(tmp_path):
     source = FileBars(folder(tmp_path, bars_2024a=mixed.head(2), bars_2024b=mixed.tail(4)))
     frame = source.bars(source.universe(), EVER).frame
     assert frame["close"].tolist() == [101, 102, 103, 401, 402, 403]
-    contracts.validate(source.actions(["SPY"], EVER).frame, contracts.ACTIONS)  # no actions file: none
+    schema.validate(source.actions(["SPY"], EVER).frame, contracts.ACTIONS)  # no actions file: none
 
 
 @pytest.mark.parametrize("dtype", ["datetime64[ns, UTC]", "datetime64[s, UTC]", "datetime64[ms, America/New_York]"])
 def test_any_resolution_and_zone_becomes_utc_microseconds(tmp_path, dtype):
     given = bars().astype({"bar_start": dtype, "bar_end": dtype})
     source = FileBars(folder(tmp_path, bars=given))
-    frame = contracts.validate(source.bars(["AAPL"], EVER).frame, contracts.BARS)
+    frame = schema.validate(source.bars(["AAPL"], EVER).frame, contracts.BARS)
     assert frame["bar_start"].iloc[0] == NINE
 
 
 def test_tickers_may_be_categories_and_numbers_whole_or_decimal(tmp_path):
     given = bars().astype({"ticker": "category", "open": "int32", "volume": "float32"})
     source = FileBars(folder(tmp_path, bars=given))
-    contracts.validate(source.bars(["AAPL", "SPY"], EVER).frame, contracts.BARS)
+    schema.validate(source.bars(["AAPL", "SPY"], EVER).frame, contracts.BARS)
 
 
 def test_doubtful_prices_pass_for_the_quality_rules_to_judge(tmp_path):
@@ -170,7 +170,7 @@ def test_a_last_bar_shorter_than_an_hour_leaves_hourly_bars_alone(tmp_path):
 def test_posts_come_through_clean_and_sorted(tmp_path):
     source = FilePosts(folder(tmp_path, posts=posts()))
     frame = source.posts(EVER).frame
-    contracts.validate(frame.assign(text_hash=""), contracts.POSTS)
+    schema.validate(frame.assign(text_hash=""), contracts.POSTS)
     assert frame["post_id"].tolist() == ["c", "a", "b"]
     assert frame["text"].tolist() == ["hello", "puts on $SPY", "$AAPL 🚀"]
     assert frame["score"].tolist() == [3, -2, 1]
@@ -178,7 +178,7 @@ def test_posts_come_through_clean_and_sorted(tmp_path):
     end = datetime(2024, 1, 2, 15, tzinfo=UTC)
     assert source.span() == Span(datetime(2024, 1, 2, 14, tzinfo=UTC), end + timedelta(microseconds=1))
     assert source.posts(Span(EVER.start, end)).frame["post_id"].tolist() == ["a", "b"]
-    contracts.validate(source.posts(Span(end, EVER.start)).frame.assign(text_hash=""), contracts.POSTS)
+    schema.validate(source.posts(Span(end, EVER.start)).frame.assign(text_hash=""), contracts.POSTS)
 
 
 def test_posts_without_words_or_votes_are_empty_and_zero(tmp_path):
@@ -207,7 +207,7 @@ def test_lone_surrogates_and_broken_bytes_are_replaced(tmp_path):
 
 def test_minutes_are_joined_to_clock_hours(tmp_path):
     source = FileBars(folder(tmp_path, bars=minutes("2024-01-02 14:30", 90)))
-    frame = contracts.validate(source.bars(["AAPL"], EVER).frame, contracts.BARS)
+    frame = schema.validate(source.bars(["AAPL"], EVER).frame, contracts.BARS)
     # Minutes 0…29 lie in the hour of 14:00, minutes 30…89 in the hour of 15:00.
     assert frame["bar_start"].dt.strftime("%H:%M").tolist() == ["14:00", "15:00"]
     assert frame["bar_end"].dt.strftime("%H:%M").tolist() == ["15:00", "16:00"]
@@ -468,14 +468,14 @@ def test_a_hundred_thousand_rows_are_checked_within_a_second(tmp_path):
 @pytest.mark.shared
 def test_five_real_stocks_with_their_posts_open(shared_data):
     source = FileBars(shared_data / "real" / "us5_2013_2016")
-    frame = contracts.validate(source.bars(source.universe(), EVER).frame, contracts.BARS)
+    frame = schema.validate(source.bars(source.universe(), EVER).frame, contracts.BARS)
     assert len(frame) == 24_133
-    acted = contracts.validate(source.actions(source.universe(), EVER).frame, contracts.ACTIONS)
+    acted = schema.validate(source.actions(source.universe(), EVER).frame, contracts.ACTIONS)
     assert len(acted) == 56
     assert acted.query("kind == 'split'")[["ticker", "value"]].to_numpy().tolist() == [["AAPL", 7.0]]
     read = FilePosts(shared_data / "real" / "us5_2013_2016").posts(EVER).frame
     assert len(read) == 96_826
-    contracts.validate(read.assign(text_hash=""), contracts.POSTS)
+    schema.validate(read.assign(text_hash=""), contracts.POSTS)
 
 
 @pytest.mark.shared
@@ -483,7 +483,7 @@ def test_real_minutes_become_the_hours_worked_out_by_hand(shared_data):
     path = shared_data / "real" / "us30_minute_2018"
     source = FileBars(path)
     assert source.note == "515,545 bars of 1 min were joined to 9,240 of a clock hour."
-    frame = contracts.validate(source.bars(["AAPL"], EVER).frame, contracts.BARS).set_index("bar_start")
+    frame = schema.validate(source.bars(["AAPL"], EVER).frame, contracts.BARS).set_index("bar_start")
     assert len(frame) == 44 * 7
     minute = pd.read_parquet(path / "bars.parquet").query("ticker == 'AAPL'").set_index("bar_start").sort_index()
     for hour, n in (

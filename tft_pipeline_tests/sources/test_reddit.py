@@ -15,8 +15,9 @@ from praw.config import Config
 from pydantic import SecretStr
 
 from tft_pipeline.config import RedditSettings, Settings
-from tft_pipeline.contracts import POSTS, validate
+from tft_pipeline.contracts import POSTS
 from tft_pipeline.errors import ConfigError, SourceError
+from tft_pipeline.schema import validate
 from tft_pipeline.sources._reddit_client import TOKEN_PATH
 from tft_pipeline.sources.protocols import Fetched, PostSource, Span
 from tft_pipeline.sources.reddit import RedditPosts

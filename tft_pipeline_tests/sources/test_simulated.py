@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.config import Settings, SimulationSettings
 from tft_pipeline.errors import SourceError
 from tft_pipeline.sources import simulated_clock, simulated_prices, simulated_texts
@@ -90,18 +90,18 @@ def net_mood(posts: pd.DataFrame, market: SimulatedMarket) -> pd.DataFrame:
 
 
 def test_frames_keep_their_contracts(market):
-    contracts.validate(bars_of(market), contracts.BARS)
-    contracts.validate(actions_of(market), contracts.ACTIONS)
-    contracts.validate(posts_of(market).assign(text_hash=""), contracts.POSTS)
+    schema.validate(bars_of(market), contracts.BARS)
+    schema.validate(actions_of(market), contracts.ACTIONS)
+    schema.validate(posts_of(market).assign(text_hash=""), contracts.POSTS)
     assert market.bars_source().simulated
     assert market.posts_source().simulated
 
 
 def test_empty_answers_keep_their_contracts(market):
     nothing = Span(datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC))
-    contracts.validate(bars_of(market, nothing), contracts.BARS)
-    contracts.validate(market.bars_source().actions(market.tickers, nothing).frame, contracts.ACTIONS)
-    contracts.validate(posts_of(market, nothing).assign(text_hash=""), contracts.POSTS)
+    schema.validate(bars_of(market, nothing), contracts.BARS)
+    schema.validate(market.bars_source().actions(market.tickers, nothing).frame, contracts.ACTIONS)
+    schema.validate(posts_of(market, nothing).assign(text_hash=""), contracts.POSTS)
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.35, 0.8])
@@ -239,7 +239,7 @@ def test_around_the_clock_calendars_have_twenty_four_bars_a_day():
     market = world(calendar="24/7", until=datetime(2025, 11, 1, tzinfo=UTC), days=30, tickers=2)
     truth = market.truth().bars
     assert len(truth) == 2 * 24 * 17
-    contracts.validate(bars_of(market), contracts.BARS)
+    schema.validate(bars_of(market), contracts.BARS)
 
 
 def test_missing_bars_are_those_that_truth_lists(market):
@@ -342,7 +342,7 @@ def test_five_thousand_tickers_have_short_names_of_their_own():
 
 def test_one_ticker_is_a_market_too():
     market = world(tickers=1)
-    contracts.validate(bars_of(market), contracts.BARS)
+    schema.validate(bars_of(market), contracts.BARS)
     assert actions_of(market).query("kind == 'split'")["ticker"].tolist() == ["SIMA"]
     assert len(posts_of(market)) > 100
 

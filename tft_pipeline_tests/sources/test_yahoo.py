@@ -14,8 +14,9 @@ from curl_cffi.requests import Response
 from yfinance.data import SingletonMeta
 
 from tft_pipeline.config import Settings
-from tft_pipeline.contracts import ACTIONS, BARS, validate
+from tft_pipeline.contracts import ACTIONS, BARS
 from tft_pipeline.errors import ConfigError, SourceError
+from tft_pipeline.schema import validate
 from tft_pipeline.sources import yahoo
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience, retry_after_seconds
 from tft_pipeline.sources._yahoo_session import ChartSession

@@ -6,7 +6,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from tft_pipeline.contracts import UTC, Column, Table
+from tft_pipeline.schema import UTC, Column, Table
 
 
 def moments(days: Sequence[date], hours: Sequence[int] = (14,)) -> pd.Series:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tft_pipeline.contracts import EQUITY, POSITIONS, TRADES, UTC
+from tft_pipeline.contracts import EQUITY, POSITIONS, TRADES
 from tft_pipeline.errors import StorageError
+from tft_pipeline.schema import UTC
 from tft_pipeline.storage.ledger import row_counts
 from tft_pipeline.storage.slices import write
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from tft_pipeline import config, contracts
+from tft_pipeline import config, contracts, schema
 from tft_pipeline.errors import ArtifactError, ContractError, StorageError
 from tft_pipeline.storage import binary
 from tft_pipeline.storage.ledger import newest, row_counts, slice_status
@@ -25,7 +25,7 @@ BY = {"run_id": "run-1", "code_version": "1.0"}
 
 @pytest.fixture
 def bars(database):
-    rows = contracts.validate(
+    rows = schema.validate(
         frame(contracts.BARS, DAYS, hours=(14, 15), tickers=("AAPL", "BRK.B", "MSFT")), contracts.BARS
     )
     write(database, {contracts.BARS: rows}, DAYS, **BY)

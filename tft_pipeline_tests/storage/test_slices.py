@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.errors import ContractError, StaleWriterError, StorageError
 from tft_pipeline.storage import partitions
 from tft_pipeline.storage.ledger import slice_status
@@ -32,11 +32,11 @@ def test_every_table_comes_back_as_it_was_written(any_database, table):
     rows = frame(table, DAYS, hours=(0,) if table.time == "day_start" else (0, 14, 23), tickers=("AAPL", "MSFT"))
     frames = {table: rows}
     if table is contracts.POSITIONS:  # must add up to the equity's
-        marks = contracts.validate(frame(contracts.EQUITY, DAYS, hours=(0, 14, 23)), contracts.EQUITY)
+        marks = schema.validate(frame(contracts.EQUITY, DAYS, hours=(0, 14, 23)), contracts.EQUITY)
         frames[contracts.EQUITY] = marks.assign(positions_cents=2, equity_cents=lambda f: f["cash_cents"] + 2)
     written = write(any_database, frames, DAYS, **BY)[table.name]
     assert (written.table, written.days, written.rows, written.rows_written) == (table.name, 4, len(rows), len(rows))
-    assert_frame_equal(read(any_database, table), contracts.validate(rows, table))
+    assert_frame_equal(read(any_database, table), schema.validate(rows, table))
     again = write(any_database, frames, DAYS, run_id="run-2", code_version="1.1")[table.name]
     assert (again.rows, again.rows_written, again.slices_changed) == (len(rows), 0, 0)
     assert again.content_hashes == written.content_hashes
@@ -68,7 +68,7 @@ def test_only_rows_that_differ_are_written(any_database):
     changed = pd.concat([changed, extra], ignore_index=True)  # 2 February
     written = only(write(any_database, {contracts.FEATURES: changed}, DAYS, run_id="run-2", code_version="1.0"))
     assert (written.rows, written.rows_written, written.slices_changed) == (39, 4, 3)
-    assert_frame_equal(read(any_database, contracts.FEATURES), contracts.validate(changed, contracts.FEATURES))
+    assert_frame_equal(read(any_database, contracts.FEATURES), schema.validate(changed, contracts.FEATURES))
     status = slice_status(any_database, contracts.FEATURES)
     assert status["run_id"].tolist() == ["run-2", "run-2", "run-1", "run-2"]
     assert status["written_rows"].tolist() == [1, 2, 10, 1]

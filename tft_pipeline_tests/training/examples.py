@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.config import TrainingSettings
 from tft_pipeline.contracts import FEATURES, KNOWN_FEATURES, OBSERVED_FEATURES
 
@@ -69,7 +69,7 @@ def features_of(
         frames.append(pd.DataFrame(values))
     frame = pd.concat(frames, ignore_index=True)[FEATURES.names]
     frame["ticker"] = frame["ticker"].astype("str")
-    return contracts.validate(frame, FEATURES)
+    return schema.validate(frame, FEATURES)
 
 
 def tiny(**changes: Any) -> TrainingSettings:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tft_pipeline import contracts
+from tft_pipeline import contracts, schema
 from tft_pipeline.errors import ArtifactError
 from tft_pipeline.training.artifacts import dump, load, sha256_of, to_row
 from tft_pipeline.training.model import weights_of
@@ -73,7 +73,7 @@ def test_loading_draws_no_random_numbers(artifact: bytes) -> None:
 
 
 def test_the_row_keeps_the_contract(model: TrainedModel, artifact: bytes) -> None:
-    row = contracts.validate(to_row(model), contracts.MODELS)
+    row = schema.validate(to_row(model), contracts.MODELS)
     assert bytes(row["artifact"][0]) == artifact
     assert row["sha256"][0] == sha256_of(artifact)
     assert row["metrics"][0]["seconds"] > 0

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 import pandas as pd
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.contracts import FEATURES, QUANTILES, SCORES
 from tft_pipeline.forecasts.baselines import BASELINE_ID, naive
 from tft_pipeline.forecasts.figures import fan_chart
@@ -50,7 +50,7 @@ def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
         parts.append(predict(model, features, calendar, start=start, end=end))
         silent |= not_forecast(model, features, calendar, start=start, end=end)
         pipeline.progress("forecasting", len(models), len(models))
-    frame = contracts.concat(parts, QUANTILES)
+    frame = schema.concat(parts, QUANTILES)
     written = pipeline.write(context.run_id, {QUANTILES: frame}, window)
     picture = _picture(frame, features, models)
     if not models:

@@ -3,7 +3,7 @@
 import dagster as dg
 import pandas as pd
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.contracts import DECISIONS, QUANTILES
 from tft_pipeline.forecasts.baselines import BASELINE_ID
 from tft_pipeline.orchestration.assets.forecasts import forecasts
@@ -29,7 +29,7 @@ def trading_signals(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     parts = []
     for model_id, of_model in pd.concat([by_model, alone]).groupby("model_id"):
         parts.append(decide(of_model, _edge(pipeline, str(model_id)), pipeline.settings.signals, costs))
-    frame = contracts.concat(parts, DECISIONS)
+    frame = schema.concat(parts, DECISIONS)
     written = pipeline.write(context.run_id, {DECISIONS: frame}, window)
     actions = frame["action"].value_counts()
     return result(

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from tft_pipeline import contracts
+from tft_pipeline import schema
 from tft_pipeline.config import TrainingSettings
 from tft_pipeline.contracts import FEATURES, MODELS
 from tft_pipeline.orchestration.assets.features import features_hourly
@@ -66,7 +66,7 @@ def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.
     model = fit(features, calendar, settings, seed=seed, trained_as_of=trained_as_of, on_epoch=on_epoch)
     # A day's slice keeps every model ever trained as of it: past forecasts name them.
     kept = read(pipeline.database, MODELS, window.start, window.end)
-    rows = contracts.concat([kept[kept["model_id"] != model.model_id], to_row(model)], MODELS)
+    rows = schema.concat([kept[kept["model_id"] != model.model_id], to_row(model)], MODELS)
     written = pipeline.write(context.run_id, {MODELS: rows}, window)
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [MODELS], window)], model_id=model.model_id, trained=True,
