@@ -22,7 +22,7 @@ def main() -> None:
     if given.write:
         head = (
             "# Benchmarks\n\n"
-            f"Made by `make bench` (`python -m benchmarks --write`) on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, "
+            f"Made by `.venv/bin/python -m benchmarks --write` (`make bench` only prints) on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, "
             f"Python {platform.python_version()}; medians of {given.runs} runs in turn. The machine was shared: trust ratios, not absolutes.\n\n"
         )
         OUTPUT.write_text(head + content)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy
 
-from benchmarks.timing import seconds_in_turn, table
+from benchmarks.timing import Contender, seconds_in_turn, table
 from tft_pipeline.contracts import BARS
 from tft_pipeline.storage import embedded
 from tft_pipeline.storage.database import Database
@@ -16,6 +16,7 @@ from tft_pipeline.storage.migrate import migrate
 from tft_pipeline.storage.slices import write
 
 TICKERS, DAYS, HOURS = 50, 120, 7
+LIMIT = "COPY of ready bytes into one keyed table, no checks (the limit)"
 
 
 def bars() -> pd.DataFrame:
@@ -49,12 +50,14 @@ def run(runs: int) -> str:
             def empty() -> None:
                 with database.connect() as connection:
                     connection.execute("TRUNCATE market.bars; DELETE FROM ops.slices; DROP TABLE IF EXISTS plain")
-                    connection.execute("CREATE TABLE plain (LIKE market.bars INCLUDING INDEXES INCLUDING DEFAULTS)")
+                    connection.execute(
+                        "CREATE TABLE plain (LIKE market.bars INCLUDING INDEXES INCLUDING DEFAULTS INCLUDING GENERATED)"
+                    )
 
             def slices() -> None:
                 write(database, {BARS: frame}, days, run_id="benchmark", code_version="0")
 
-            write(database, {BARS: frame}, days, run_id="benchmark", code_version="0")
+            slices()
             select = f"COPY (SELECT {columns} FROM market.bars) TO STDOUT (FORMAT binary)"  # noqa: S608
             with database.connect() as connection, connection.cursor() as cursor, cursor.copy(select) as copy:
                 content = b"".join(bytes(part) for part in copy)
@@ -68,23 +71,14 @@ def run(runs: int) -> str:
                 frame.to_sql("plain", engine, if_exists="append", index=False)
 
             contenders = {
-                "COPY of ready bytes into one keyed table, no checks (the limit)": lambda: (empty(), server_copy())[0],
-                "slice writer: contract, hash, ledger, monthly partitions": lambda: (empty(), slices())[0],
-                "slice writer, nothing changed": lambda: None,
-                "pandas.to_sql into one keyed table": lambda: (empty(), to_sql())[0],
+                LIMIT: Contender(server_copy, prepare=empty),
+                "slice writer: contract, hash, ledger, monthly partitions": Contender(slices, prepare=empty),
+                "slice writer, nothing changed": Contender(slices, prepare=slices),
+                "pandas.to_sql into one keyed table": Contender(to_sql, prepare=empty),
             }
-            emptying = seconds_in_turn({"empty": empty}, runs=runs)["empty"]
-            taken = {
-                name: max(seconds - emptying, 1e-9)
-                for name, seconds in seconds_in_turn(
-                    {k: v for k, v in contenders.items() if "unchanged" not in k and "nothing" not in k}, runs=runs
-                ).items()
-            }
-            empty()
-            slices()
-            taken["slice writer, nothing changed"] = seconds_in_turn({"again": slices}, runs=runs)["again"]
+            taken = seconds_in_turn(contenders, runs=runs)
             engine.dispose()
     return table(
         f"Rows into PostgreSQL ({len(frame):,} bars, {DAYS} slices, embedded PostgreSQL 18)", "rows", len(frame), taken,
-        reference="COPY of ready bytes into one keyed table, no checks (the limit)",
+        reference=LIMIT,
     )  # fmt: skip

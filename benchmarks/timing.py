@@ -3,15 +3,25 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 
-def seconds_in_turn(contenders: Mapping[str, Callable[[], None]], *, runs: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Contender:
+    """run is timed; prepare, before each run, is not."""
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+
+
+def seconds_in_turn(contenders: Mapping[str, Contender], *, runs: int) -> dict[str, float]:
     """{name: median seconds} of runs rounds, after one that is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for counted in range(runs + 1):
-        for name, run in contenders.items():
+        for name, contender in contenders.items():
+            contender.prepare()
             started = time.perf_counter()
-            run()
+            contender.run()
             if counted:
                 taken[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in taken.items()}
