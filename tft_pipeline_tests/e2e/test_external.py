@@ -1,0 +1,90 @@
+"""The same demo on a system PostgreSQL: nothing of it lies under TFT_HOME, and its rows are those of the embedded server, bit for bit."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tft_pipeline.config import today
+from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.opening import open_database
+from tft_pipeline_tests.e2e.conftest import SMALL, World, clean_environment, command_line
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+
+@pytest.fixture(scope="module")
+def external(postgres15_dsn: str) -> Iterator[World]:
+    with psycopg.connect(postgres15_dsn, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE outside")
+    home = Path(tempfile.mkdtemp(prefix="tft-"))
+    dsn = postgres15_dsn.removesuffix("postgres") + "outside"
+    environment = clean_environment(home, TFT_POSTGRES_DSN=dsn, **SMALL)
+    found = command_line("demo", "--json", environment=environment)
+    yield World(home, environment, json.loads(found.stdout))
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def hashes(database: Database) -> dict[tuple[str, str], str]:
+    """Of every slice of a day that is over: today's grows while tests run."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            "SELECT table_name, slice_day::text, content_hash FROM ops.slices WHERE slice_day < %s", (today(),)
+        ).fetchall()
+    return {(table, day): content for table, day, content in rows}
+
+
+def test_everything_lies_in_the_database_that_was_named(external: World) -> None:
+    assert not (external.home / "postgres").exists()
+    with psycopg.connect(external.environment["TFT_POSTGRES_DSN"]) as connection:
+        version = connection.execute("SHOW server_version_num").fetchone()
+        runs = connection.execute("SELECT count(*) FROM runs WHERE status = 'SUCCESS'").fetchone()
+    assert version is not None
+    assert int(version[0]) >= 150000
+    assert runs is not None
+    assert runs[0] >= 3
+
+
+def test_both_servers_hold_the_same_bits(external: World, world: World) -> None:
+    with open_database(world.settings) as database:
+        embedded = hashes(database)
+    outside = hashes(Database(external.environment["TFT_POSTGRES_DSN"]))
+    if embedded.keys() != outside.keys() and datetime.now(UTC) - timedelta(minutes=10) < _midnight():
+        pytest.skip("midnight passed between the two demos: their simulated histories are not of the same days")
+    assert embedded == outside
+    assert len({table for table, _ in embedded}) == 15
+
+
+def test_the_second_run_writes_nothing_there_either(external: World) -> None:
+    again = json.loads(external.run("demo", "--json").stdout)
+    assert set(again["rows_written"].values()) == {0}
+    assert again["decisions"] == external.report["decisions"]
+
+
+def test_doctor_calls_it_external_and_shows_no_password(external: World) -> None:
+    found = external.run("doctor")
+    assert "external" in found.stdout
+    assert "all is well" in found.stdout
+    password = external.environment["TFT_POSTGRES_DSN"].split(":")[2].split("@")[0]
+    kept = [path.read_bytes() for path in external.home.rglob("*") if path.is_file()]
+    assert not [
+        content for content in (found.stdout.encode(), found.stderr.encode(), *kept) if password.encode() in content
+    ]
+
+
+def test_another_world_is_refused_this_database(external: World) -> None:
+    environment = {**external.environment, "TFT_SEED": "8"}
+    found = command_line("demo", environment=environment, check=False)
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr
+    assert "holds simulated data of 'simulated_" in " ".join(found.stderr.split())
+    assert "Use another database" in " ".join(found.stderr.split())
+
+
+def _midnight() -> datetime:
+    return datetime.combine(today(), datetime.min.time(), tzinfo=UTC)
