@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 
 from tft_pipeline import config
 from tft_pipeline.config import Settings
+from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.opening import open_database
 
 SMALL = {
     "TFT_SIMULATION_TICKERS": "3",
@@ -36,6 +38,7 @@ class World:
     home: Path
     environment: dict[str, str]
     report: dict[str, Any]
+    hashes: dict[tuple[str, str], str]  # content hash by table and day, as the first demo left them; days that are over
 
     @property
     def settings(self) -> Settings:
@@ -72,6 +75,15 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
     return {**kept, "TFT_HOME": str(home), "PYTHONPATH": str(config.CHECKOUT), **more}
 
 
+def content_hashes(database: Database) -> dict[tuple[str, str], str]:
+    """Of every slice of a day that is over: today's grows while tests run."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            "SELECT table_name, slice_day::text, content_hash FROM ops.slices WHERE slice_day < %s", (config.today(),)
+        ).fetchall()
+    return {(table, day): content for table, day, content in rows}
+
+
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     # Short, and open to the account that PostgreSQL runs under when the tests run as root.
@@ -79,5 +91,8 @@ def world() -> Iterator[World]:
     home.chmod(0o755)
     environment = clean_environment(home, **SMALL)
     found = command_line("demo", "--json", environment=environment)
-    yield World(home, environment, json.loads(found.stdout))
+    fresh = World(home, environment, json.loads(found.stdout), {})
+    with open_database(fresh.settings) as database:
+        hashes = content_hashes(database)
+    yield replace(fresh, hashes=hashes)
     shutil.rmtree(home, ignore_errors=True)
