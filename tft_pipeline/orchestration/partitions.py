@@ -44,11 +44,15 @@ def partitioned(
 
 @dataclass(frozen=True)
 class Window:
-    """The days of a run: start <= t < end, UTC. `moment` is up to when the world is known: the end, or now where that is earlier."""
+    """The days of a run: start <= t < end, UTC. `moment` is up to when the world is known: the end, or now where that is earlier.
+
+    `generation` is the run's claim on its slices, taken before it read anything: see storage.slices.take_generation.
+    """
 
     start: datetime
     end: datetime
     moment: datetime
+    generation: int | None = None
 
     @property
     def days(self) -> list[date]:

@@ -5,17 +5,21 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
+from tft_pipeline.crash_points import reached
 from tft_pipeline.orchestration.partitions import Window, window_of
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.schema import Table
-from tft_pipeline.storage.slices import Written
+from tft_pipeline.storage.slices import Written, take_generation
 
 OWNERS = ["team:forecasting"]
+
+_TABLES: dict[str, tuple[Table, ...]] = {}  # what each asset writes
 
 # Bare, for Dagster reads assets' annotations and does not know the generic.
 Result = dg.MaterializeResult
@@ -46,6 +50,7 @@ def table_asset(
 
     def declare(function: Callable[..., Result]) -> dg.AssetsDefinition:
         name = function.__name__
+        _TABLES[name] = tables
         checks = [
             dg.AssetCheckSpec(
                 "contract",
@@ -88,8 +93,16 @@ class Stopwatch:
 
 
 def begin(context: dg.AssetExecutionContext, pipeline: Pipeline) -> tuple[Stopwatch, Window]:
-    """The asset's stopwatch, running, and the days it is about."""
-    return Stopwatch(pipeline, context.asset_key.to_user_string()), window_of(context, pipeline.now())
+    """The asset's stopwatch, running, and the days it is about, claimed: whoever began before and lives on can no longer write them.
+
+    A killed run's step process may outlive it (FAULTS 2), so the claim is taken here and not with the write.
+    """
+    name = context.asset_key.to_user_string()
+    window = window_of(context, pipeline.now())
+    reached("asset: begun")
+    generation = take_generation(pipeline.database, _TABLES[name], window.days)
+    reached("asset: claimed")
+    return Stopwatch(pipeline, name), replace(window, generation=generation)
 
 
 def peak_memory_mib() -> float:
@@ -119,6 +132,7 @@ def result(
     **facts: Any,
 ) -> Result:
     """The materialization with its figures. A run over many days records the same figures for each: they are the run's."""
+    reached("asset: before its event")
     metadata: dict[str, Any] = {
         "dagster/row_count": sum(w.rows for w in written.values()),
         "rows": sum(w.rows for w in written.values()),

@@ -85,7 +85,7 @@ class Pipeline:
         """The frames as the window's slices, together: see storage.slices.write."""
         return write(
             self.database, frames, window.days, run_id=run_id, code_version=self.code_version,
-            quarantined=quarantined, reaches_to=window.moment,
+            quarantined=quarantined, reaches_to=window.moment, generation=window.generation,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 from psycopg.sql import Composable, Composed, Identifier, Literal
 
+from tft_pipeline.crash_points import reached
 from tft_pipeline.schema import Table
 from tft_pipeline.storage import binary, composed
 
@@ -63,8 +64,10 @@ def merge(connection: _Connection, table: Table, frame: pd.DataFrame, days: Sequ
         with connection.cursor() as cursor, cursor.copy(target) as copy:
             for chunk in binary.encode(frame, columns, where=table.name):
                 copy.write(chunk)
+    reached("writer: copied")
     merged = (_take_in if table.mode == "raw" else _replace)(connection, table, days)
     _record(connection, table, merged, writer)
+    reached("writer: recorded")
     return merged
 
 
@@ -83,7 +86,9 @@ def _replace(connection: _Connection, table: Table, days: Sequence[date]) -> Mer
                 RETURNING {t_columns})
             SELECT {t_day}, count(*) FROM gone AS t WHERE NOT EXISTS (SELECT FROM {stage} AS s WHERE {same_key}) GROUP BY 1""")
         _count(connection, removed.format(**parts), written)
+        reached("writer: old rows gone")
         _count(connection, _INSERT.format(**parts, more=sql.SQL(""), values=sql.SQL("")), written)
+        reached("writer: new rows in")
     return Merged(given, changed, written, 0)
 
 
@@ -109,8 +114,10 @@ def _take_in(connection: _Connection, table: Table, days: Sequence[date]) -> Mer
         SELECT {t_day}, count(*) FROM kept AS t GROUP BY 1""")
     moved, written = dict.fromkeys(days, 0), dict.fromkeys(days, 0)
     _count(connection, revised.format(**parts, now=now), moved)
+    reached("writer: old rows gone")
     more, values = sql.SQL(", loaded_at"), sql.SQL(", {}").format(now)
     _count(connection, _INSERT.format(**parts, more=more, values=values), written)
+    reached("writer: new rows in")
     ledger, held = _ledger(connection, table, days), _row_counts(connection, table, days)
     changed = [day for day in days if written[day] or day not in ledger or ledger[day].rows != held.get(day, 0)]
     contents = ledger | (_contents(connection, table, composed.qualified(table.name), changed) if changed else {})

@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from tft_pipeline import schema
+from tft_pipeline.crash_points import reached
 from tft_pipeline.errors import ContractError, StaleWriterError
 from tft_pipeline.schema import Table
 from tft_pipeline.storage import merge, partitions, quarantine
@@ -103,22 +104,26 @@ def write(
     wanted = sorted(set(days))
     parts = {table: _by_day(schema.validate(frame, table), table, wanted) for table, frame in frames.items()}
     refused = quarantine.checked(quarantined, [table.name for table in frames], wanted)
+    reached("writer: validated")
     if generation is None:
         generation = take_generation(database, frames, wanted)
     for table, part in parts.items():
         partitions.ensure(database, partitions.of_table(table), part.days)
     if len(refused):
         partitions.ensure(database, ["ops.quarantine"], refused["day"])
+    reached("writer: partitions made")
     sums = {table: _Sum() for table in frames}
     writer = merge.Writer(generation, run_id, code_version, reaches_to)
     with database.connect() as connection:
         for table in parts:
             merge.stage(connection, table)
         connection.commit()
+        reached("writer: staged")
         for _, group in groupby(wanted, key=lambda day: (day.year, day.month)):
             month = list(group)
             with connection.transaction():
                 _claim(connection, [table.name for table in parts], month, generation)
+                reached("writer: locked")
                 for table, part in parts.items():
                     started = perf_counter()
                     sums[table].add(merge.merge(connection, table, part.rows(month), month, writer))
@@ -128,6 +133,9 @@ def write(
                     sums[only].rows_quarantined += quarantine.add(
                         connection, only.name, refused[refused["day"].isin(month)], run_id
                     )
+                reached("writer: before commit")
+            reached("writer: month committed")
+    reached("writer: all committed")
     return {
         table.name: Written(
             table=table.name, days=len(wanted), **{name: getattr(found, name) for name in found.__dataclass_fields__}
