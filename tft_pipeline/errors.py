@@ -15,10 +15,14 @@ def redacted(text: str) -> str:
 
 
 class PipelineError(Exception):
-    """Base of all. The text is redacted here, so no caller can forget it."""
+    """Base of all. The text is redacted here, so no caller can forget it.
 
-    def __init__(self, message: str) -> None:
+    transient: the same call may succeed in a while, with nothing changed by hand; whoever can wait should try again.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(redacted(message))
+        self.transient = transient
 
 
 class ConfigError(PipelineError):

@@ -1,6 +1,8 @@
 """What every materialization tells the UI: rows, coverage, seconds, memory, and a picture on the newest day only."""
 
 import base64
+import functools
+import random
 import resource
 import sys
 import time
@@ -12,12 +14,15 @@ import dagster as dg
 import pandas as pd
 
 from tft_pipeline.crash_points import reached
+from tft_pipeline.errors import PipelineError
 from tft_pipeline.orchestration.partitions import Window, window_of
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.schema import Table
 from tft_pipeline.storage.slices import Written, take_generation
 
 OWNERS = ["team:forecasting"]
+MAX_RETRIES = 4
+FIRST_WAIT_SECONDS = 2.0  # doubled each time: about half a minute in all
 
 _TABLES: dict[str, tuple[Table, ...]] = {}  # what each asset writes
 
@@ -72,10 +77,27 @@ def table_asset(
                 "dagster/storage_kind": "postgres",
                 "dagster/column_schema": dg.TableSchema(columns=columns),
             },
-        )(function)
+        )(_patient(function))
         return definition
 
     return declare
+
+
+def _patient(function: Callable[..., Result]) -> Callable[..., Result]:
+    """function, tried again after a while when what went wrong may pass by itself; a fact about the data fails at once."""
+
+    @functools.wraps(function)
+    def tried(context: dg.AssetExecutionContext, *given: Any, **named: Any) -> Result:
+        try:
+            return function(context, *given, **named)
+        except PipelineError as error:
+            if not error.transient:
+                raise
+            wait = FIRST_WAIT_SECONDS * 2**context.retry_number * random.uniform(0.5, 1.5)
+            context.log.warning(f"{error} Trying again in {wait:.0f} s, at most {MAX_RETRIES} times.")
+            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
+
+    return tried
 
 
 class Stopwatch:

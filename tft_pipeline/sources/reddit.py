@@ -109,7 +109,9 @@ class RedditPosts:
                 problems[subreddit] = f"r/{subreddit}: {problem}."
         if not frames:
             first = self._subreddits[0]
-            raise SourceError(f"reddit: none of {len(self._subreddits)} subreddit(s) could be read; {problems[first]}")
+            raise SourceError(
+                f"reddit: none of {len(self._subreddits)} subreddit(s) could be read; {problems[first]}", transient=True
+            )
         stacked = pd.concat(frames, ignore_index=True)
         key = list(contracts.POSTS.key)
         return Fetched(stacked.drop_duplicates(key).sort_values(key, ignore_index=True), problems)

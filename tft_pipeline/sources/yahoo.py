@@ -138,7 +138,9 @@ class YahooBars:
         problems = {ticker: sentence for ticker in wanted if (sentence := read[ticker].problem)}
         if all(one.failed for one in read.values()):
             first = wanted[0]
-            raise SourceError(f"yahoo: none of {len(wanted)} ticker(s) could be read; {first}: {problems[first]}")
+            raise SourceError(
+                f"yahoo: none of {len(wanted)} ticker(s) could be read; {first}: {problems[first]}", transient=True
+            )
         frames = [frame for one in read.values() if not (frame := one.frames[kind]).empty]
         if not frames:
             return Fetched(table.empty(), problems)

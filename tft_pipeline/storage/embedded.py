@@ -19,6 +19,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ VERSION = 18
 _PORT = 5432  # only the socket's name; no TCP port is opened
 _ACCOUNT = "pgserver"  # PostgreSQL refuses to run as root: for root, this system user runs it
 _LONGEST_SOCKET = 103  # bytes; macOS allows 103, Linux 107
+_WATCH_SECONDS = 0.5
 _START_SECONDS = 120  # crash recovery after a power cut may take this long
 
 _SETTINGS = """\
@@ -70,6 +72,9 @@ class EmbeddedServer:
         self.socket_folder = _socket_folder(data)
         self._handle = handle
         self._owner = os.getpid()
+        self._leaving = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="embedded-postgres", daemon=True)
+        self._watcher.start()
         atexit.register(self.stop)
 
     def dsn(self, database: str) -> str:
@@ -98,6 +103,8 @@ class EmbeddedServer:
         if self._handle.closed or os.getpid() != self._owner:
             return
         atexit.unregister(self.stop)
+        self._leaving.set()
+        self._watcher.join()
         # The folder may be gone: somebody removed it while the server ran, and it must end all the same.
         alone = contextlib.nullcontext() if not self.data.parent.is_dir() else _exclusive(self.data.parent)
         with alone, self._handle:
@@ -105,7 +112,17 @@ class EmbeddedServer:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            _stop(self.data, self.pid)
+            _stop(self.data, _postmaster(self.data) or self.pid)
+
+    def _watch(self) -> None:
+        """Start the server again when it died: out of memory, a kill, somebody's immediate stop. Whoever holds a handle wants it to run."""
+        while not self._leaving.wait(_WATCH_SECONDS):
+            if _postmaster(self.data) is not None or not self.data.parent.is_dir():
+                continue
+            # Should it not start, the next look tries again; whoever needs it meanwhile is told why by its own connection.
+            with contextlib.suppress(StorageError, OSError), _exclusive(self.data.parent):
+                if not self._leaving.is_set():
+                    self.pid, _ = _running(self.data, _account())
 
     def __enter__(self) -> Self:
         return self

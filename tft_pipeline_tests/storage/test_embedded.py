@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -180,13 +181,33 @@ def test_it_recovers_from_a_kill_9_of_the_server(home):
     server = embedded.start(home)
     with psycopg.connect(server.dsn("kept")) as connection:
         connection.execute("CREATE TABLE t AS SELECT 7 AS n")
-    os.kill(server.pid, signal.SIGKILL)
+    killed = server.pid
+    os.kill(killed, signal.SIGKILL)
     with embedded.start(home) as again:
-        assert again.started_here
+        assert again.pid != killed
         with psycopg.connect(again.dsn("kept")) as connection:
             assert connection.execute("SELECT n FROM t").fetchone() == (7,)
         server.stop()
         assert runs(again.pid)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGQUIT], ids=["kill -9", "immediate stop"])
+def test_while_somebody_holds_a_handle_it_comes_back_by_itself(home, how):
+    with embedded.start(home) as server:
+        dsn = server.dsn("kept")
+        with psycopg.connect(dsn) as connection:
+            connection.execute("CREATE TABLE t AS SELECT 7 AS n")
+        died = server.pid
+        os.kill(died, how)
+        deadline = time.monotonic() + 10
+        found = None
+        while found is None and time.monotonic() < deadline:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(dsn) as connection:
+                if embedded._postmaster(server.data) != died:
+                    found = connection.execute("SELECT n FROM t").fetchone()
+            time.sleep(0.05)
+        assert found == (7,)
+    assert embedded._postmaster(home / "postgres") is None
 
 
 def test_a_server_that_dies_at_once_is_started_three_times_and_given_up(home, monkeypatch):

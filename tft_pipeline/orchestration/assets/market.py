@@ -15,7 +15,7 @@ from tft_pipeline.storage.read import read
 JUDGED_WITH_DAYS = 10
 
 
-@table_asset("market", ACTIONS)
+@table_asset("market", ACTIONS, pool="yahoo")
 def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Splits and dividends by the first bar that trades under them; prices stay as traded and are adjusted on read."""
     watch, window = begin(context, pipeline)
@@ -25,7 +25,7 @@ def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourcePa
     return result(context, written, watch, checks=[check], source=pipeline.bars.name, problems=fetched.problems or None)
 
 
-@table_asset("market", BARS, deps=[corporate_actions])
+@table_asset("market", BARS, deps=[corporate_actions], pool="yahoo")
 def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Hourly prices and volumes as traded. Bars that cannot be true go to quarantine with their reason."""
     watch, window = begin(context, pipeline)
