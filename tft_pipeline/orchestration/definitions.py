@@ -9,8 +9,9 @@ from tft_pipeline.orchestration.jobs import JOBS
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS, days, partitioned
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.orchestration.schedules import hourly_refresh
-from tft_pipeline.orchestration.sensors import drift_sensor
+from tft_pipeline.orchestration.sensors import drift_sensor, record_reconciler
 from tft_pipeline.orchestration.settling import settle
+from tft_pipeline.orchestration.upkeep_schedule import daily_upkeep
 
 
 def build(settings: Settings, pipeline: Pipeline | None = None) -> dg.Definitions:
@@ -19,10 +20,11 @@ def build(settings: Settings, pipeline: Pipeline | None = None) -> dg.Definition
         assets=[
             *partitioned([*assets.HISTORY, *assets.OUTCOME], days(settings)),
             *partitioned(assets.TRAINING, TRAINING_DAYS),
+            *assets.UPKEEP,
         ],
         jobs=JOBS,
-        schedules=[hourly_refresh],
-        sensors=[drift_sensor],
+        schedules=[hourly_refresh, daily_upkeep],
+        sensors=[drift_sensor, record_reconciler],
         resources={"pipeline": pipeline or Pipeline(settings)},
         executor=dg.in_process_executor,
     )

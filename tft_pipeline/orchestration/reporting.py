@@ -100,6 +100,16 @@ def _patient(function: Callable[..., Result]) -> Callable[..., Result]:
     return tried
 
 
+def tables_of(asset: str) -> tuple[Table, ...]:
+    """The tables that an asset writes, its main one first."""
+    return _TABLES[asset]
+
+
+def partitioned_assets() -> list[str]:
+    """The names of all assets that write slices, in the order of the flow in which they were declared."""
+    return list(_TABLES)
+
+
 class Stopwatch:
     """Seconds since an asset began, told to whoever watches the run."""
 

@@ -1,4 +1,4 @@
-"""The drift sensor: level-triggered. It reads what is true in PostgreSQL, and says why it asks or does not."""
+"""The sensors: level-triggered. They read what is true in PostgreSQL, and say why they ask or do not."""
 
 from datetime import timedelta
 
@@ -8,10 +8,14 @@ from tft_pipeline.contracts import DRIFT
 from tft_pipeline.monitoring.policy import retrain_request
 from tft_pipeline.orchestration.jobs import retrain
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS
+from tft_pipeline.orchestration.reconciling import compare
+from tft_pipeline.orchestration.reporting import partitioned_assets
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.ledger import newest
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.registry import models_by
+
+MOST_EVENTS = 1000  # a tick: the next one takes the rest
 
 
 @dg.sensor(
@@ -45,3 +49,17 @@ def drift_sensor(
     return dg.SensorResult(
         run_requests=[wanted], dynamic_partitions_requests=[TRAINING_DAYS.build_add_request([training_day])]
     )
+
+
+@dg.sensor(
+    minimum_interval_seconds=300,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Re-emits the events of commits whose run died before it could report them, so that the graph shows what PostgreSQL holds.",
+)
+def record_reconciler(
+    context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
+) -> dg.SensorResult | dg.SkipReason:
+    found = compare(context.instance, pipeline.database, partitioned_assets(), now=pipeline.now())
+    if not found.unrecorded:
+        return dg.SkipReason("every slice that PostgreSQL holds has its event in Dagster's record")
+    return dg.SensorResult(asset_events=[one.event() for one in found.unrecorded[:MOST_EVENTS]])

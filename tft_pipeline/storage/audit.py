@@ -8,7 +8,7 @@ from psycopg import sql
 
 from tft_pipeline.contracts import TABLES
 from tft_pipeline.schema import UTC, Table
-from tft_pipeline.storage import composed
+from tft_pipeline.storage import composed, merge
 from tft_pipeline.storage.database import Database
 
 
@@ -68,4 +68,27 @@ def disagreements(database: Database) -> list[str]:
                 sentences.append(
                     (day, f"{table.name} on {day}: the ledger says {promised} rows, the table holds {held}")
                 )
+    return [sentence for _, sentence in sorted(sentences)]
+
+
+def damaged(database: Database, tables: Sequence[Table] = TABLES) -> list[str]:
+    """A sentence for each slice whose rows are not, bit for bit, those that its ledger row was written with. Reads every row."""
+    sentences: list[tuple[date, str]] = []
+    with database.connect() as connection:
+        for table in tables:
+            recorded = connection.execute(
+                "SELECT slice_day, row_count, content_hash FROM ops.slices WHERE table_name = %s ORDER BY slice_day",
+                (table.name,),
+            ).fetchall()
+            days = [day for day, _, _ in recorded]
+            held = merge.contents(connection, table, composed.qualified(table.name), days) if days else {}
+            for day, rows, content_hash in recorded:
+                found = held[day]
+                if (found.rows, found.content_hash) != (rows, content_hash):
+                    sentences.append(
+                        (
+                            day,
+                            f"{table.name} on {day}: the ledger says {rows} rows of {content_hash[:12]}…, the table holds {found.rows} of {found.content_hash[:12]}…",
+                        )
+                    )
     return [sentence for _, sentence in sorted(sentences)]

@@ -73,7 +73,7 @@ def merge(connection: _Connection, table: Table, frame: pd.DataFrame, days: Sequ
 
 def _replace(connection: _Connection, table: Table, days: Sequence[date]) -> Merged:
     """Derived: slices that hold what the ledger says and what is given are left alone; of the others, only what differs is touched."""
-    given = _contents(connection, table, _stage(table), days)
+    given = contents(connection, table, _stage(table), days)
     ledger, held = _ledger(connection, table, days), _row_counts(connection, table, days)
     changed = [day for day in days if ledger.get(day) != given[day] or held.get(day, 0) != given[day].rows]
     written = dict.fromkeys(days, 0)
@@ -120,8 +120,8 @@ def _take_in(connection: _Connection, table: Table, days: Sequence[date]) -> Mer
     reached("writer: new rows in")
     ledger, held = _ledger(connection, table, days), _row_counts(connection, table, days)
     changed = [day for day in days if written[day] or day not in ledger or ledger[day].rows != held.get(day, 0)]
-    contents = ledger | (_contents(connection, table, composed.qualified(table.name), changed) if changed else {})
-    return Merged(contents, changed, written, sum(moved.values()))
+    found = ledger | (contents(connection, table, composed.qualified(table.name), changed) if changed else {})
+    return Merged(found, changed, written, sum(moved.values()))
 
 
 _INSERT = sql.SQL("""
@@ -173,7 +173,8 @@ def _record(connection: _Connection, table: Table, merged: Merged, writer: Write
     )
 
 
-def _contents(connection: _Connection, table: Table, relation: Composable, days: Sequence[date]) -> dict[date, Content]:
+def contents(connection: _Connection, table: Table, relation: Composable, days: Sequence[date]) -> dict[date, Content]:
+    """What relation, which has table's columns, holds of each of days, ascending."""
     hashed = [column for column in table.columns if column.hashed]
     query = sql.SQL("""
         SELECT {day}, count(*), encode(sha256(string_agg(sha256({image}), ''::bytea ORDER BY {key})), 'hex')

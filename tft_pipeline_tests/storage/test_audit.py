@@ -1,9 +1,10 @@
 """The ledger held against the tables: what is promised, what is there, and a sentence where they differ."""
 
+import re
 from datetime import UTC, date, datetime
 
 from tft_pipeline import contracts
-from tft_pipeline.storage.audit import disagreements, reaches_since, reaches_to, rows_promised, rows_written_by
+from tft_pipeline.storage.audit import damaged, disagreements, reaches_since, reaches_to, rows_promised, rows_written_by
 from tft_pipeline.storage.slices import write
 
 from .frames import frame
@@ -71,3 +72,15 @@ def test_a_slice_that_the_ledger_does_not_know_is_named(database):
     with database.connect() as connection:
         connection.execute("DELETE FROM ops.slices WHERE slice_day = '2024-01-31'")
     assert disagreements(database) == ["market.bars on 2024-01-31: the ledger says 0 rows, the table holds 2"]
+
+
+def test_a_changed_value_is_damage_though_the_count_agrees(any_database):
+    written(any_database)
+    assert damaged(any_database) == []
+    with any_database.connect() as connection:
+        connection.execute("UPDATE market.bars SET volume = volume + 1 WHERE bar_start = '2024-02-01 14:00+00'")
+    assert disagreements(any_database) == []
+    (sentence,) = damaged(any_database)
+    assert re.fullmatch(
+        r"market.bars on 2024-02-01: the ledger says 2 rows of \w{12}…, the table holds 2 of \w{12}…", sentence
+    )

@@ -20,7 +20,7 @@ WARMUP_DAYS = 2
 SAVED_EVERY = 4096  # texts; a crash loses no more scores than these
 
 
-@table_asset("sentiment", POSTS)
+@table_asset("sentiment", POSTS, pool="reddit")
 def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Posts as they were read, each with the hash of its cleaned text: nothing is scored twice."""
     watch, window = begin(context, pipeline)
