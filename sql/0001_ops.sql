@@ -95,7 +95,7 @@ CREATE INDEX ON ops.quarantine (ticker, slice_day DESC) WHERE ticker IS NOT NULL
 COMMENT ON TABLE ops.quarantine IS 'Rows that were refused, each with the reason: nothing is dropped in silence.';
 COMMENT ON COLUMN ops.quarantine.table_name IS 'schema.table that it was meant for.';
 COMMENT ON COLUMN ops.quarantine.slice_day IS 'UTC day of the slice.';
-COMMENT ON COLUMN ops.quarantine.fingerprint IS 'Hash of ticker, reason and row: the same refusal is kept once.';
+COMMENT ON COLUMN ops.quarantine.fingerprint IS 'Hash of ticker, reason and row, but for when it was read: the same refusal is kept once.';
 COMMENT ON COLUMN ops.quarantine.ticker IS 'As it was given, where it was.';
 COMMENT ON COLUMN ops.quarantine.reason IS 'A sentence.';
 COMMENT ON COLUMN ops.quarantine.row IS 'The row as it came.';

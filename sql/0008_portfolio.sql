@@ -63,13 +63,14 @@ COMMENT ON COLUMN portfolio.equity.cost_cents IS 'Costs paid since the mark befo
 COMMENT ON COLUMN portfolio.equity.drawdown IS 'Equity against its highest mark so far, minus 1. [share]';
 
 -- What a day's ledger must satisfy: at each mark the positions' values sum to positions_cents, and cash differs from the mark before
--- by exactly the trades in between. The very first mark has nothing before it. Only backward: history is rewritten month by month
--- in ascending order, so the next month may still be the old one when this one is committed.
+-- by exactly the trades in between, the first mark after the day included. The very first mark has nothing before it.
+-- Who rewrites a day must therefore rewrite all that follows from it, in the same transaction. TRUNCATE passes: it is the owner's.
 CREATE FUNCTION portfolio.check_day(day date) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     day_start CONSTANT timestamptz := day::timestamp AT TIME ZONE 'UTC';
     day_end   CONSTANT timestamptz := (day + 1)::timestamp AT TIME ZONE 'UTC';
     before    CONSTANT timestamptz := (SELECT max(e.marked_at) FROM portfolio.equity e WHERE e.marked_at < day_start);
+    after     CONSTANT timestamptz := (SELECT min(e.marked_at) FROM portfolio.equity e WHERE e.marked_at >= day_end);
     wrong     record;
 BEGIN
     SELECT marked_at, e.positions_cents, p.total INTO wrong
@@ -89,7 +90,7 @@ BEGIN
     FROM (SELECT marks.*, (SELECT coalesce(sum(t.cash_change_cents), 0) FROM portfolio.trades t
                            WHERE t.executed_at >= marks.previous AND t.executed_at < marks.marked_at) AS traded
           FROM (SELECT marked_at, cash_cents, lag(marked_at) OVER w AS previous, lag(cash_cents) OVER w AS previous_cash
-                FROM portfolio.equity WHERE marked_at >= coalesce(before, day_start) AND marked_at < day_end
+                FROM portfolio.equity WHERE marked_at >= coalesce(before, day_start) AND marked_at <= coalesce(after, day_end)
                 WINDOW w AS (ORDER BY marked_at)) marks
           WHERE marks.previous IS NOT NULL) m
     WHERE m.cash_cents - m.previous_cash <> m.traded

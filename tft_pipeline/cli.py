@@ -38,6 +38,9 @@ def main() -> None:
         Console(stderr=True, highlight=False).print(f"[bold red]error[/] {type(error).__name__}: ", end="")
         sys.stderr.write(f"{error}\n")
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was committed stays, and the same command goes on from there\n")
+        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)

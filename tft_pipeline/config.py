@@ -4,6 +4,7 @@ Order of precedence: a value given in code or on the command line, `TFT_<STAGE>_
 top level), what the last `demo` or `up` chose in `$TFT_HOME/settings.json`, the default here.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from tft_pipeline.errors import ConfigError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+DEFAULT_RETENTION_YEARS = 5
 _BUNDLED = Path(__file__).resolve().parent / "_bundled"
 
 
@@ -97,6 +99,16 @@ class RedditSettings(_Frozen):
     oauth_url: str = "https://oauth.reddit.com"
 
 
+class StorageSettings(_Frozen):
+    months_ahead: int = Field(3, ge=0, le=24, description="Monthly partitions made before they are needed.")
+    retention_years: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Older months are retired. None: five years, or all where history has an end; 0: all.",
+    )
+
+
 class Settings(_Frozen):
     """Everything that a run depends on. `world` names the data set, so that two never mix in one database."""
 
@@ -119,6 +131,7 @@ class Settings(_Frozen):
     portfolio: PortfolioSettings = PortfolioSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     simulation: SimulationSettings = SimulationSettings()
+    storage: StorageSettings = StorageSettings()
     reddit: RedditSettings = RedditSettings()
 
     @field_validator("market", "posts")
@@ -143,7 +156,22 @@ class Settings(_Frozen):
             )
         if self.start and self.end and self.start > self.end:
             raise ValueError(f"start {self.start} is after end {self.end}")
+        if self.storage.retention_years and self.storage.retention_years * 365 < self.training.history_days:
+            raise ValueError(
+                f"TFT_STORAGE_RETENTION_YEARS={self.storage.retention_years} would retire what a fit reads "
+                f"(TFT_TRAINING_HISTORY_DAYS={self.training.history_days}); keep more years, or train on fewer days"
+            )
         return self
+
+    @property
+    def retention_years(self) -> int | None:
+        """Years of data that stay in the tables; None: all.
+
+        Unless said otherwise, five in a world that moves on. History that has an end does not grow: it was asked for whole.
+        """
+        if self.storage.retention_years is None:
+            return None if self.end else DEFAULT_RETENTION_YEARS
+        return self.storage.retention_years or None
 
     @property
     def simulated(self) -> bool:
@@ -155,7 +183,7 @@ class Settings(_Frozen):
         if self.simulated:
             return (
                 "simulated"
-                if self.seed == 7 and self.simulation == SimulationSettings()
+                if (self.seed, self.calendar, self.simulation) == (7, "XNYS", SimulationSettings())
                 else f"simulated_{self._digest()}"
             )
         if self.market.startswith("files:"):
@@ -165,7 +193,9 @@ class Settings(_Frozen):
         return "live"
 
     def _digest(self) -> str:
-        return hashlib.sha256(f"{self.seed} {self.simulation.model_dump_json()}".encode()).hexdigest()[:8]
+        return hashlib.sha256(f"{self.seed} {self.calendar} {self.simulation.model_dump_json()}".encode()).hexdigest()[
+            :8
+        ]
 
     @property
     def dagster_home(self) -> Path:
@@ -190,7 +220,9 @@ class Settings(_Frozen):
         chosen = self.model_dump(mode="json", exclude=secret, exclude_defaults=True)
         span = {"start": self.start and self.start.isoformat(), "end": self.end and self.end.isoformat()}
         worlds = _remembered(self.home).get("worlds", {})
-        content = {"chosen": chosen, "worlds": {**worlds, self.world: span}}
+        if not self.market.startswith("files:"):  # files know their span themselves, and may grow
+            worlds = {**worlds, self.world: span}
+        content = {"chosen": chosen, "worlds": worlds}
         temporary = self.settings_file.with_suffix(".tmp")
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         temporary.replace(self.settings_file)
@@ -211,7 +243,11 @@ class Settings(_Frozen):
     def _variables(self, postgres_dsn: str) -> dict[str, str]:
         return {
             "TFT_HOME": str(self.home),
-            "TFT_POSTGRES_DSN": postgres_dsn,
+            # SQLAlchemy knows no postgres://, and takes postgresql+psycopg:// for a driver that Dagster cannot use (FAULTS 1). The query
+            # string, TLS options and all, goes through to libpq.
+            "TFT_POSTGRES_DSN": re.sub(
+                r"^postgres(?:ql)?(?:\+\w+)?://", "postgresql://", postgres_dsn, flags=re.IGNORECASE
+            ),
             "DAGSTER_HOME": str(self.dagster_home),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
         }
@@ -233,6 +269,11 @@ def load(**overrides: Any) -> Settings:
         chosen = {}  # another market: what was chosen for the last one does not carry over
     settings = _validated(_merge({"home": home, **chosen}, given))
     span = remembered.get("worlds", {}).get(settings.world, {})
+    if settings.simulated and settings.start and span.get("start", str(settings.start)) != str(settings.start):
+        raise ConfigError(
+            f"setting TFT_START: this simulated market began on {span['start']}, and one that begins on {settings.start} is another. "
+            "Leave it out, or choose another TFT_HOME or TFT_SEED."
+        )
     return settings.changed(**{k: v for k, v in span.items() if getattr(settings, k) is None})
 
 
@@ -279,6 +320,7 @@ def _default_home() -> Path:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
+    _refuse_unknown(environment)
     for name, field in Settings.model_fields.items():
         stage = field.annotation
         if isinstance(stage, type) and issubclass(stage, _Frozen):
@@ -292,6 +334,22 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         elif name != "home" and environment.get(_variable(name)):
             values[name] = _parse(Settings, name, environment[_variable(name)])
     return values
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """A misspelt setting would change nothing, in silence."""
+    stages = {
+        name: field.annotation.model_fields
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Frozen)
+    }
+    known = {_variable(stage, name) for stage, fields in stages.items() for name in fields}
+    prefixes = tuple(_variable(stage) + "_" for stage in stages)
+    for name in sorted(environment):
+        if name.startswith(prefixes) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "the settings are listed in tft_pipeline/config.py."
+            raise ConfigError(f"setting {name}: there is none of this name; {hint}")
 
 
 def _variable(*parts: str) -> str:

@@ -137,7 +137,7 @@ POSTS = Table(
         _text("post_id", "The channel's own id."),
         _time("created_at", "When it was posted."),
         _text("text", "Title and body."),
-        Column(name="score", dtype="int", unit="votes", meaning="Up minus down when read."),
+        Column(name="score", dtype="int", unit="votes", meaning="Up minus down when first read.", hashed=False),
         _text("text_hash", "SHA-256 of the cleaned text, hex: the key of its cached score."),
         _text("source", "Where the post came from."),
         KNOWN_AT,

@@ -2,9 +2,10 @@
 
 import re
 
-_URL_SECRET = re.compile(r"(?P<head>[a-z][a-z0-9+.\-]*://[^\s:/@]*):(?P<secret>[^@\s]*)@", re.IGNORECASE)
+_URL_SECRET = re.compile(r"(?P<head>[a-z][a-z0-9+.\-]*://[^\s:/@]*):(?P<secret>[^\s'\"<>]*)@", re.IGNORECASE)
 _KEY_SECRET = re.compile(
-    r"(?P<head>\b(?:password|passwd|secret|api_?key|token)\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&'\"]+)", re.IGNORECASE
+    r"(?P<head>\b(?:(?:ssl)?password|passwd|secret|api_?key|token)\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&'\"]+)",
+    re.IGNORECASE,
 )
 
 

@@ -85,12 +85,14 @@ def _portfolio(portfolio: dict[str, Any]) -> None:
 def _forecast(report: dict[str, Any]) -> None:
     if report["simulated"]:
         _console.print("[bold]SIMULATED market[/]")
-    table = Table("ticker", "issued at", "hours", "P10", "P50", "P90", "action", "why")
+    issued = sorted({row["issued_at"] for row in report["forecasts"]})
+    title = f"Forecasts issued {', '.join(issued)}, and what was decided"
+    table = Table("ticker", "hours", "P10", "P50", "P90", "action", "why", title=title, title_justify="left")
     for row in report["forecasts"]:
         for step in row["quantiles"]:
             last = step is row["quantiles"][-1]
             table.add_row(
-                row["ticker"], row["issued_at"], str(step["horizon_hours"]), f"{step['p10']:+.2%}", f"{step['p50']:+.2%}", f"{step['p90']:+.2%}",
+                row["ticker"], str(step["horizon_hours"]), f"{step['p10']:+.2%}", f"{step['p50']:+.2%}", f"{step['p90']:+.2%}",
                 row["action"] if last else "", row["reason"] if last else "", end_section=last,
             )  # fmt: skip
     _console.print(table)

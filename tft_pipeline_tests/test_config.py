@@ -49,7 +49,7 @@ def test_a_world_is_found_again_after_another_was_looked_at(tmp_path: Path) -> N
     assert files.start is None
     files.changed(start=date(2013, 7, 1), end=date(2016, 3, 31)).remember()
     assert config.load(home=tmp_path).market == "files:/data/us5"
-    assert config.load(home=tmp_path).end == date(2016, 3, 31)
+    assert config.load(home=tmp_path).end is None  # a folder may grow: its span is looked up anew
     again = config.load(home=tmp_path, market="simulated", posts="simulated")
     assert again.start == date(2026, 1, 5)
     assert again.end is None
@@ -129,3 +129,24 @@ def test_files_that_ship_with_the_package_are_found() -> None:
 
 def test_without_a_start_history_is_as_long_as_yahoo_keeps_it() -> None:
     assert config.default_start() == config.today() - timedelta(days=729)
+
+
+def test_a_misspelt_setting_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFT_TRAINING_MAX_EPOCS", "5")
+    with pytest.raises(
+        ConfigError, match=r"TFT_TRAINING_MAX_EPOCS: there is none of this name; did you mean TFT_TRAINING_MAX_EPOCHS\?"
+    ):
+        config.load(home=tmp_path)
+
+
+def test_a_simulated_market_that_began_elsewhere_is_another(tmp_path: Path) -> None:
+    config.load(home=tmp_path).changed(start=date(2026, 1, 5)).remember()
+    assert config.load(home=tmp_path, start=date(2026, 1, 5)).start == date(2026, 1, 5)
+    with pytest.raises(
+        ConfigError, match="this simulated market began on 2026-01-05, and one that begins on 2026-01-06"
+    ):
+        config.load(home=tmp_path, start=date(2026, 1, 6))
+
+
+def test_another_calendar_is_another_simulated_world(tmp_path: Path) -> None:
+    assert config.load(home=tmp_path, calendar="24/7").world != config.load(home=tmp_path).world

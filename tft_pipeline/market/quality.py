@@ -121,7 +121,8 @@ def quality(
 ) -> pd.DataFrame:  # fmt: skip
     """QUALITY: a row for each ticker and session day of start <= day < end, also for a ticker without a bar that day.
 
-    bars: BARS of these days and some before, to know what is usual. rejected: day, ticker of the bars in quarantine.
+    bars: BARS of these days and some before, to know what is usual. rejected: day, ticker, bar_start of the bars in
+    quarantine; one whose hour a sound bar holds by now was mended, and does not count.
     as_of: a bar that has not ended by then is not missing yet.
     score = 1 - (missing + quarantined + (stale + zero volume + outliers) / 2) / expected, not below 0: what is not there or was
     refused counts whole, what is there but doubtful counts half.
@@ -148,8 +149,10 @@ def quality(
     )
     names = ["bars", "on_grid", "stale_bars", "zero_volume_bars", "outlier_bars"]
     sums = counts.groupby(["ticker", "day_start"])[names].sum().reset_index()
+    held = pd.MultiIndex.from_frame(bars[["ticker", "bar_start"]])
+    refused = rejected[~pd.MultiIndex.from_frame(rejected[["ticker", "bar_start"]]).isin(held)]
     refused = (
-        rejected.groupby(["ticker", "day"])
+        refused.groupby(["ticker", "day"])
         .size()
         .rename("quarantined_bars")
         .reset_index()

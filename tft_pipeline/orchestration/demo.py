@@ -16,13 +16,14 @@ from tft_pipeline.orchestration import launch
 from tft_pipeline.orchestration.definitions import build
 from tft_pipeline.orchestration.memory import MemoryWatch
 from tft_pipeline.orchestration.resources import Pipeline, Progress, no_progress
-from tft_pipeline.orchestration.settling import settle
+from tft_pipeline.orchestration.settling import check_sources, settle
 from tft_pipeline.portfolio.summary import summary as portfolio_summary
 from tft_pipeline.storage.audit import reaches_to, rows_written_by
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.ledger import row_counts
 from tft_pipeline.storage.opening import open_database
 from tft_pipeline.storage.read import read
+from tft_pipeline.storage.roles import reading
 
 SHORTEST_DAYS = 90
 TRAINED_ON_SHARE = 0.7  # of the history; what is left is forecast by a model that has not seen it
@@ -61,6 +62,7 @@ class Plan:
 def demo(settings: Settings, *, again: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
     """Run history, training and outcome through Dagster, and report. again: train even what is already trained."""
     started = time.perf_counter()
+    check_sources(settings)
     settings = settle(settings)
     plan = Plan.of(settings)
     with MemoryWatch() as memory, open_database(settings) as database:
@@ -71,6 +73,7 @@ def demo(settings: Settings, *, again: bool = False, progress: Progress = no_pro
             chosen = {"ops": {"tft_model": {"config": {"again": again}}}}
             runs.append(launch.run(definitions, "retrain", instance, plan.trained, plan.trained, run_config=chosen))
             runs.append(launch.run(definitions, "outcome", instance, plan.first, plan.last))
+            runs.append(launch.run(definitions, "upkeep", instance))
         report = report_of(pipeline, plan)
         report["rows_written"] = rows_written_by(database, runs)
     report["seconds"] = {**pipeline.seconds, "total": round(time.perf_counter() - started, 3)}
@@ -80,7 +83,7 @@ def demo(settings: Settings, *, again: bool = False, progress: Progress = no_pro
 
 def report_of(pipeline: Pipeline, plan: Plan) -> dict[str, Any]:
     """What PostgreSQL holds now: rows, skill on days the model never saw, the last decisions, the portfolio."""
-    database = pipeline.database
+    database = reading(pipeline.database)
     scores = read(database, SCORES)
     of_model = scores[scores["model_id"] != BASELINE_ID]
     decisions = read(database, DECISIONS)

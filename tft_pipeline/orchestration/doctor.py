@@ -9,6 +9,7 @@ from typing import Any
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TABLES
 from tft_pipeline.errors import PipelineError
+from tft_pipeline.orchestration import doctor_storage
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.scorers import open_scorer
 from tft_pipeline.storage.audit import disagreements
@@ -89,6 +90,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             )
             yield _look("migrations", lambda: f"{len(applied(database))} applied, {len(TABLES)} tables by contract")
             yield _look("ledger", lambda: _ledger(database))
+            yield from (_look(subject, ask) for subject, ask in doctor_storage.questions(settings, database))
     except PipelineError as error:
         yield Finding("postgres", False, str(error))
 

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from tft_pipeline.orchestration.assets import HISTORY, OUTCOME, TRAINING
+from tft_pipeline.orchestration.assets import HISTORY, OUTCOME, TRAINING, UPKEEP
 
 history = dg.define_asset_job(
     "history",
@@ -28,5 +28,11 @@ retrain = dg.define_asset_job(
     executor_def=dg.in_process_executor,
     description="Train the model with what was known at the end of the day chosen.",
 )
+upkeep = dg.define_asset_job(
+    "upkeep",
+    selection=dg.AssetSelection.assets(*UPKEEP),
+    executor_def=dg.in_process_executor,
+    description="Partitions made ahead, months past retention put aside, statistics renewed. Nightly; running it again changes nothing.",
+)
 
-JOBS = [refresh, history, outcome, retrain]
+JOBS = [refresh, history, outcome, retrain, upkeep]

@@ -37,33 +37,43 @@ def run(
     definitions: dg.Definitions,
     job: str,
     instance: dg.DagsterInstance,
-    first: date,
-    last: date,
+    first: date | None = None,
+    last: date | None = None,
     *,
     run_config: Mapping[str, Any] | None = None,
 ) -> str:
-    """Run the job over the days first to last in one run; its run id. Raises PipelineError with the failed asset's own words."""
+    """Run the job over the days first to last in one run; its run id. A job that is about no days, such as upkeep, takes none.
+
+    Raises PipelineError with the failed asset's own words, KeyboardInterrupt where ctrl-c ended it.
+    """
     resolved = definitions.resolve_job_def(job)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    if isinstance(resolved.partitions_def, dg.DynamicPartitionsDefinition):
-        instance.add_dynamic_partitions(TRAINING_DAYS.name or "", [first.isoformat()])
-    if first == last:
-        outcome = resolved.execute_in_process(
-            instance=instance,
-            partition_key=first.isoformat(),
-            raise_on_error=False,
-            run_config={**quiet, **(run_config or {})},
-        )
-    else:
-        outcome = resolved.execute_in_process(
-            instance=instance,
-            tags={RANGE_START: first.isoformat(), RANGE_END: last.isoformat()},
-            raise_on_error=False,
-            run_config={**quiet, **(run_config or {})},
-        )
+    day, tags = None, None
+    if first is not None and last is not None:
+        if isinstance(resolved.partitions_def, dg.DynamicPartitionsDefinition):
+            instance.add_dynamic_partitions(TRAINING_DAYS.name or "", [first.isoformat()])
+        if first == last:
+            day = first.isoformat()
+        else:
+            tags = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+    outcome = resolved.execute_in_process(
+        instance=instance,
+        partition_key=day,
+        tags=tags,
+        raise_on_error=False,
+        run_config={**quiet, **(run_config or {})},
+    )
     if not outcome.success:
+        if _interrupted(outcome):
+            raise KeyboardInterrupt
         raise PipelineError(f"{_first_failure(outcome)} (run {outcome.run_id}; `tft-pipeline up` shows it in full)")
     return outcome.run_id
+
+
+def _interrupted(outcome: dg.ExecuteInProcessResult) -> bool:
+    """Dagster takes ctrl-c for a failure of the step that it hit."""
+    failures = [event.step_failure_data.error for event in outcome.all_events if event.is_step_failure]
+    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in failures)
 
 
 def _first_failure(outcome: dg.ExecuteInProcessResult) -> str:

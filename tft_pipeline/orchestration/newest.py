@@ -14,6 +14,7 @@ from tft_pipeline.orchestration.settling import settle
 from tft_pipeline.storage.ledger import newest
 from tft_pipeline.storage.opening import open_database
 from tft_pipeline.storage.read import read
+from tft_pipeline.storage.roles import reading
 
 
 def newest_forecasts(settings: Settings, *, ticker: str | None, progress: Progress) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def newest_forecasts(settings: Settings, *, ticker: str | None, progress: Progre
     """
     settings = settle(settings)
     with open_database(settings) as database:
-        day = newest(database, FEATURES)
+        reader = reading(database)
+        day = newest(reader, FEATURES)
         if day is None:
             raise PipelineError(
                 "features.hourly is empty: run `tft-pipeline demo` or `tft-pipeline backfill --from … --to …` first."
@@ -32,8 +34,8 @@ def newest_forecasts(settings: Settings, *, ticker: str | None, progress: Progre
             pipeline = Pipeline(settings, database=database, progress=progress)
             launch.run(build(settings, pipeline), "outcome", instance, day.date(), day.date())
         start = config.day_start(day.date())
-        decisions = read(database, DECISIONS, start, start + timedelta(days=1))
-        quantiles = read(database, QUANTILES, start, start + timedelta(days=1))
+        decisions = read(reader, DECISIONS, start, start + timedelta(days=1))
+        quantiles = read(reader, QUANTILES, start, start + timedelta(days=1))
     last = decisions[decisions["issued_at"] == decisions["issued_at"].max()]
     if ticker is not None:
         if ticker not in set(last["ticker"]):

@@ -44,14 +44,16 @@ def partitioned(
 
 @dataclass(frozen=True)
 class Window:
-    """The days of a run: start <= t < end, UTC. `moment` is up to when the world is known: the end, or now where that is earlier.
+    """The days of a run: start <= t < end, UTC. `moment` is how far it reaches: the end, or now where that is earlier.
 
+    `known` is as of when raw tables are read for it: a source shows what ended at midnight a little later, and that still is the day's.
     `generation` is the run's claim on its slices, taken before it read anything: see storage.slices.take_generation.
     """
 
     start: datetime
     end: datetime
     moment: datetime
+    known: datetime
     generation: int | None = None
 
     @property
@@ -63,21 +65,27 @@ class Window:
         return self.start - timedelta(days=days)
 
 
-def window_of(context: dg.AssetExecutionContext, now: datetime) -> Window:
-    """The window of the run's partition, or of its whole range in a single-run backfill.
+def window_of(context: dg.AssetExecutionContext, now: datetime, delay: timedelta = timedelta(0)) -> Window:
+    """The window of the run's partition, or of its whole range in a single-run backfill. delay: see BarSource.
 
-    Raises ConfigError for a training day that is no day, or has not begun.
+    Raises ConfigError for a training day that is no day, and for days that have not begun.
     """
     definition = context.assets_def.partitions_def
     if isinstance(definition, dg.DynamicPartitionsDefinition):
         start = config.day_start(_day(context.partition_key))
-        if start > now:
-            raise ConfigError(f"partition {context.partition_key!r} has not begun; train as of a day that is known.")
         end = start + timedelta(days=1)
     else:
         span = context.partition_time_window
         start, end = span.start.astimezone(UTC), span.end.astimezone(UTC)
-    return Window(start=start, end=end, moment=min(end, max(now, start)))
+    newest = end - timedelta(days=1)
+    if newest > now:
+        raise ConfigError(f"partition '{newest:%Y-%m-%d}' has not begun; choose days that are known.")
+    return spanning(start, end, now, delay)
+
+
+def spanning(start: datetime, end: datetime, now: datetime, delay: timedelta) -> Window:
+    """The window of start <= t < end, as it is known now."""
+    return Window(start=start, end=end, moment=min(end, max(now, start)), known=min(end + delay, max(now, start)))
 
 
 def _day(key: str) -> date:

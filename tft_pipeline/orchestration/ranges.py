@@ -10,7 +10,7 @@ from tft_pipeline.orchestration import launch
 from tft_pipeline.orchestration.definitions import build
 from tft_pipeline.orchestration.partitions import days
 from tft_pipeline.orchestration.resources import Pipeline, Progress
-from tft_pipeline.orchestration.settling import settle
+from tft_pipeline.orchestration.settling import check_sources, settle
 from tft_pipeline.storage.audit import rows_written_by
 from tft_pipeline.storage.opening import open_database
 
@@ -19,6 +19,7 @@ def run_range(
     settings: Settings, job: str, first: date, last: date, *, run_config: Mapping[str, Any] | None, progress: Progress
 ) -> dict[str, Any]:
     """Run job over first to last; its run id, rows written by table, seconds by asset. Raises ConfigError: days that do not exist."""
+    check_sources(settings)
     settings = settle(settings)
     known = days(settings).get_partition_keys()
     for day in (first, last):

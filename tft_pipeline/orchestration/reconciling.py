@@ -11,6 +11,7 @@ from tft_pipeline.orchestration.reporting import tables_of
 from tft_pipeline.schema import Table
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.ledger import slice_status
+from tft_pipeline.storage.retention import retired_days
 
 # A run that is still going reports by itself; one that was killed is freed by run monitoring after this time (dagster.yaml).
 GRACE = timedelta(seconds=7200)
@@ -57,7 +58,8 @@ def compare(
         key = dg.AssetKey(asset)
         committed = _commits(database, tables_of(asset))
         events = _latest_events(instance, key)
-        absent = sorted(set(events) - set(committed["day"]))
+        retired = {day.isoformat() for table in tables_of(asset) for day in retired_days(database, table)}
+        absent = sorted(set(events) - set(committed["day"]) - retired)
         if absent:
             missing[asset] = absent
         for day, of_day in committed.groupby("day", sort=True):

@@ -130,7 +130,7 @@ def begin(context: dg.AssetExecutionContext, pipeline: Pipeline) -> tuple[Stopwa
     A killed run's step process may outlive it (FAULTS 2), so the claim is taken here and not with the write.
     """
     name = context.asset_key.to_user_string()
-    window = window_of(context, pipeline.now())
+    window = window_of(context, pipeline.now(), pipeline.bars.delay)
     reached("asset: begun")
     generation = take_generation(pipeline.database, _TABLES[name], window.days)
     reached("asset: claimed")

@@ -81,12 +81,22 @@ class Pipeline:
         window: Window,
         *,
         quarantined: pd.DataFrame | None = None,
+        complete: bool = True,
+        at_once: bool = False,
     ) -> dict[str, Written]:
-        """The frames as the window's slices, together: see storage.slices.write."""
+        """The frames as the window's slices, together: see storage.slices.write.
+
+        complete: False where something could not be had: then the slices reach nowhere, and the schedule comes back to them.
+        """
         return write(
             self.database, frames, window.days, run_id=run_id, code_version=self.code_version,
-            quarantined=quarantined, reaches_to=window.moment, generation=window.generation,
+            quarantined=quarantined, reaches_to=self._reach(window) if complete else window.start, generation=window.generation,
+            at_once=at_once,
         )  # fmt: skip
+
+    def _reach(self, window: Window) -> datetime:
+        """Up to where the source could have been complete: what ended just now, it does not show yet."""
+        return min(window.moment, self.now() - self.bars.delay)
 
     def close(self) -> None:
         self._opened.close()

@@ -6,14 +6,14 @@ database asserts both again. What belongs here: in which order things happen. Wh
 
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pandas as pd
 
 from tft_pipeline.config import PortfolioSettings
 from tft_pipeline.contracts import EQUITY, POSITIONS, TRADES
 from tft_pipeline.portfolio.book import Action, Book
-from tft_pipeline.portfolio.events import by_moment, microseconds, moment
+from tft_pipeline.portfolio.events import Queue, by_moment, microseconds, moment
 from tft_pipeline.portfolio.state import State
 from tft_pipeline.schema import Table
 
@@ -46,13 +46,20 @@ class Advanced:
 
 
 def advance(
-    state: State, bars: pd.DataFrame, actions: pd.DataFrame, decisions: pd.DataFrame, settings: PortfolioSettings
+    state: State,
+    bars: pd.DataFrame,
+    actions: pd.DataFrame,
+    decisions: pd.DataFrame,
+    settings: PortfolioSettings,
+    *,
+    delay: timedelta = timedelta(0),
 ) -> Advanced:
     """Take the portfolio through bars, mark by mark: one mark at each distinct bar_end.
 
-    bars: BARS from the state's mark on (older ones are passed over). actions: ACTIONS from the mark on. decisions: DECISIONS issued at
-    the mark or later. A decision issued at a bar's end is filled at the open of the ticker's next bar, never earlier, if that bar opens
-    before the market's next mark; else it lapses, for then the market went on without the ticker.
+    bars: BARS from the state's mark on (older ones only tell which decisions still wait). actions: ACTIONS from the mark on. decisions:
+    DECISIONS issued at the mark or later, and with a delay those issued a few bars before it. delay: a bar is known so long after its
+    end, and so is the decision that it led to. A decision is filled at the market's first opening from then on, if the ticker opens with
+    it; else it lapses, for then the market went on without the ticker.
 
     Order at one moment: marks, then splits, dividends, fills. At a fill the target is weight × equity of the last mark in whole shares
     at the open: an order in dollars, for the last close of what is not held is no part of the state. A decision's weight is the target
@@ -64,7 +71,7 @@ def advance(
     since = _BEGINNING if state.marked_at is None else microseconds(state.marked_at)
     closes = by_moment(bars, "bar_end", "close", since=since + 1)
     opens = by_moment(bars, "bar_start", "open", since=since)
-    wanted = by_moment(decisions, "issued_at", "weight", since=since)
+    wanted = _waiting(decisions, bars, since, delay // timedelta(microseconds=1))
     due = _due(actions, since)
     book = Book(state, settings)
     for mark, closing in closes:
@@ -80,12 +87,21 @@ def advance(
                 waiting.update(wanted.popleft()[1])
             book.fill({ticker: waiting.pop(ticker) for ticker in sorted(opening) if ticker in waiting}, opening, now)
         _act(book, due, until=mark - 1, opening={})
-        while wanted and wanted[0][0] < mark:
+        while not delay and wanted and wanted[0][0] < mark:
             wanted.popleft()  # lapsed
         book.mark(closing, mark)
         since = mark
     marked_at = moment(since) if closes else state.marked_at
     return Advanced(book.state(marked_at), book.trades.frame(), book.positions.frame(), book.equity.frame())
+
+
+def _waiting(decisions: pd.DataFrame, bars: pd.DataFrame, since: int, delay: int) -> Queue:
+    """(moment from which it may be filled, {ticker: weight}) of the decisions that no opening before the mark could have filled."""
+    if not delay:
+        return by_moment(decisions, "issued_at", "weight", since=since)
+    known = decisions.assign(known_at=decisions["issued_at"] + pd.Timedelta(delay, unit="us"))
+    earlier = [at for at in microseconds(bars["bar_start"]) if at < since]
+    return by_moment(known, "known_at", "weight", since=max(earlier) + 1 if earlier else since)
 
 
 def _due(actions: pd.DataFrame, since: int) -> deque[Action]:

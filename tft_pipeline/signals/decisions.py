@@ -19,7 +19,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Edge:
-    """What a model proved before it was let near money: pinball skill over a baseline on n windows it had not seen."""
+    """What a model showed before it was let near money: pinball skill over a baseline on the n windows of its validation.
+
+    Early stopping looked at these windows, too, and skill may come from the width of the band alone: above zero is a necessary sign of
+    an edge, not a proof of one.
+    """
 
     skill: float
     baseline: str
@@ -109,7 +113,7 @@ def _reason(
         return f"{expects} does not pay {costs:.2%} of costs"
     moves = "rises" if p50 > 0 else "falls"
     if confidence < settings.minimum_confidence:
-        return f"{expects}, but only {confidence:.0%} sure it {moves}; {settings.minimum_confidence:.0%} are asked for"
+        return f"{expects}, but only {confidence:.1%} sure it {moves}; {settings.minimum_confidence:.1%} are asked for"
     held = "" if p50 > 0 or settings.allow_short else "; short selling is off, so what is held is sold"
     return f"{expects} pays {costs:.2%} of costs; {confidence:.0%} sure it {moves}{held}"
 

@@ -60,6 +60,10 @@ def _bars(settings: Settings, until: datetime | None) -> BarSource:
         from tft_pipeline.sources.files import FileBars
 
         return FileBars(Path(settings.market.removeprefix("files:")))
+    if not settings.tickers:
+        raise ConfigError(
+            "setting TFT_TICKERS: Yahoo has no list of its own; name the tickers, such as TFT_TICKERS=AAPL,MSFT."
+        )
     from tft_pipeline.sources.yahoo import YahooBars
 
     return YahooBars(settings)

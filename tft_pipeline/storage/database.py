@@ -19,15 +19,16 @@ from tft_pipeline.errors import StorageError
 MINIMUM_VERSION = 15
 
 _SCHEME = re.compile(r"^postgres(?:ql)?(?:\+psycopg2?)?://", re.IGNORECASE)
+_ROLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _REMEDY = {
     "08": "The connection broke. What was not committed is undone: run it again.",
     "23": "Nothing of this transaction was written. Mend the rows where they are made.",
-    "25006": "This server is read-only: connect to the primary.",
+    "25006": "This server, or this connection, is read-only: connect to the primary, as a writer.",
     "28": "Check user and password in TFT_POSTGRES_DSN.",
     "3D000": "Create the database, or correct its name in TFT_POSTGRES_DSN.",
     "3F000": "Run `tft-pipeline migrate`.",
     "40": "Another transaction was in the way: run it again.",
-    "42501": "Grant the right to this user, or connect as the owner.",
+    "42501": "Grant the right to this user, or connect as the owner; `tft-pipeline doctor` prints the grants that are missing.",
     "42P01": "Run `tft-pipeline migrate`.",
     "42703": "Run `tft-pipeline migrate`.",
     "53": "The server is out of connections, memory or disk. Make room, then run it again.",
@@ -35,14 +36,24 @@ _REMEDY = {
     "57014": "The statement ran into its time limit. Run a shorter range.",
     "57P": "The server went down or is starting up. What was not committed is undone: run it again.",
 }
+_TLS = ("certificate", "private key", "does not support ssl", "channel binding", "no encryption", "unknown ca")
+_UNREACHABLE = "Check host and port in TFT_POSTGRES_DSN, and that the server runs; unset it to use the embedded server."
+# Broken connection, serialization failure or deadlock, no room, lock timeout, shutdown or start: another try may find it well.
+_PASSING = ("08", "40", "53", "55P03", "57P")
 
 
 @dataclass(frozen=True)
 class Database:
-    """Where to connect and how patient to be. The DSN stays out of repr; a password is never shown anywhere."""
+    """Where to connect and how patient to be. The DSN stays out of repr; a password is never shown anywhere.
+
+    What else the DSN says, such as sslmode, sslrootcert or channel_binding, goes to libpq as it is.
+    role: taken on after connecting (SET ROLE), so that only its rights count; see storage.roles. read_only: refuse to write anything.
+    """
 
     dsn: str = field(repr=False)
     application_name: str = "tft-pipeline"
+    role: str | None = None
+    read_only: bool = False
     lock_timeout_seconds: float = 60.0
     statement_timeout_seconds: float = 600.0
 
@@ -88,18 +99,28 @@ class Database:
         said = " ".join(str(error.diag.message_primary or error).split())
         detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
         state = error.sqlstate or "08"
+        passes = state.startswith(_PASSING)
         remedy = next((_REMEDY[state[:n]] for n in (5, 3, 2) if state[:n] in _REMEDY), "See the server's log.")
-        return StorageError(f"{self.shown}: {self._without_password(said + detail)}. {remedy}".replace("..", "."))
+        sentence = f"{self.shown}: {self._without_password(said + detail)}. {remedy}".replace("..", ".")
+        return StorageError(sentence, transient=passes)
 
     def _open(self) -> psycopg.Connection[TupleRow]:
         given = self._parameters()
+        if self.role is not None and not _ROLE.fullmatch(self.role):
+            raise StorageError(
+                f"{self.role!r} is no name of a role; use a-z, 0-9 and _, a letter first, at most 63 characters."
+            )
         given.setdefault("connect_timeout", "10")
         given.setdefault("application_name", self.application_name)
         try:
             connection = psycopg.connect(make_conninfo("", **given), autocommit=True)
         except psycopg.Error as error:
             said = self._without_password(" ".join(str(error).split()))
-            raise StorageError(f"{self.shown}: cannot connect: {said}. {_advice(said)}") from None
+            # Not there, starting up, out of connections: any of these may pass. A wrong password or name does not.
+            advice = _advice(said)
+            raise StorageError(
+                f"{self.shown}: cannot connect: {said}. {advice}", transient=advice == _UNREACHABLE
+            ) from None
         version = connection.info.server_version // 10_000
         if version < MINIMUM_VERSION:
             connection.close()
@@ -111,15 +132,28 @@ class Database:
             "jit": "off",  # compiling our short queries takes longer than running them
             "client_encoding": "UTF8",
         }
+        if self.read_only:
+            settings["default_transaction_read_only"] = "on"
+        if self.role is not None:
+            settings["role"] = self.role  # what SET ROLE sets; last, for it takes rights away
         calls = [sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in settings.items()]
-        connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        try:
+            connection.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)))
+        except psycopg.Error as error:
+            connection.close()
+            if self.role is None:
+                raise self.explained(error) from None
+            raise StorageError(
+                f"{self.shown}: cannot take on the role {self.role}: {error.diag.message_primary}. "
+                "`tft-pipeline doctor` prints the SQL that an administrator has to run."
+            ) from None
         return connection
 
     def _parameters(self) -> dict[str, str]:
         """The DSN taken apart. libpq's own complaints quote pieces of it, which may be pieces of the password: they are not passed on."""
         wrong = StorageError(
             "TFT_POSTGRES_DSN is no PostgreSQL URL. Write postgresql://user:password@host:port/database and "
-            f"percent-encode special characters in the password: @ is {quote('@')}, / is {quote('/', safe='')}, # is {quote('#')}."
+            f"percent-encode special characters in the password, where @ is {quote('@')}, / is {quote('/', safe='')}, # is {quote('#')}."
         )
         if not _SCHEME.match(self.dsn):
             raise wrong
@@ -137,15 +171,25 @@ class Database:
 
     def _without_password(self, text: str) -> str:
         try:
-            password = self._parameters().get("password")
+            given = self._parameters()
         except StorageError:
             return text
-        return text.replace(password, "***") if password else text
+        for name in ("password", "sslpassword"):
+            if given.get(name):
+                text = text.replace(given[name], "***")
+        return text
 
 
 def _advice(said: str) -> str:
+    lowered = said.lower()
+    # Not any "SSL error": a server that crashes breaks TLS connections, too, and comes back.
+    if any(word in lowered for word in _TLS):
+        return (
+            "Check the TLS options in TFT_POSTGRES_DSN: sslmode, sslrootcert (the file with the authority that signed the server's "
+            "certificate), sslcert and sslkey (your own), channel_binding."
+        )
     if "password" in said or "no pg_hba.conf entry" in said:
         return "Check user and password in TFT_POSTGRES_DSN."
     if "does not exist" in said and "database" in said:
         return "Create the database, or correct its name in TFT_POSTGRES_DSN."
-    return "Check host and port in TFT_POSTGRES_DSN, and that the server runs; unset it to use the embedded server."
+    return _UNREACHABLE

@@ -157,6 +157,11 @@ def start(home: Path) -> EmbeddedServer:
         ) from None
 
 
+def postmaster(home: Path) -> int | None:
+    """Process id of the server whose data lie in home/postgres, if one runs: whoever started it, it is no child of theirs."""
+    return _postmaster(home.expanduser().resolve() / "postgres")
+
+
 @contextlib.contextmanager
 def _exclusive(home: Path) -> Iterator[None]:
     """One process at a time starts or stops."""

@@ -55,7 +55,7 @@ def stage(connection: _Connection, table: Table) -> None:
 
 
 def merge(connection: _Connection, table: Table, frame: pd.DataFrame, days: Sequence[date], writer: Writer) -> Merged:
-    """Make the slices of days, which lie in one month, hold frame's validated rows."""
+    """Make the slices of days, ascending, hold frame's validated rows."""
     if len(frame):
         columns = binary.order(table.columns)
         target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(

@@ -31,6 +31,7 @@ def migrate(database: Database, folder: Path | None = None) -> list[str]:
                     return applied
                 try:
                     connection.execute(files[name])
+                    _cover(connection)
                 except psycopg.Error as error:
                     raise StorageError(
                         f"sql/{name} failed, nothing of it remains. {database.explained(error)}"
@@ -53,6 +54,12 @@ def pending(database: Database) -> list[str]:
         history = _history(connection)
     _next(files, history, database)
     return [name for name in files if name not in history]
+
+
+def _cover(connection: psycopg.Connection[TupleRow]) -> None:
+    """Give the three roles their rights on what a file has made. What is not permitted here, `doctor` names."""
+    if connection.execute("SELECT to_regprocedure('ops.apply_roles()')").fetchone() != (None,):
+        connection.execute("SELECT ops.apply_roles()")
 
 
 def _history(connection: psycopg.Connection[TupleRow]) -> dict[str, str]:

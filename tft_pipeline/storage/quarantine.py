@@ -13,6 +13,7 @@ from tft_pipeline.schema import UTC
 from tft_pipeline.storage.database import Database
 
 COLUMNS = ["day", "ticker", "reason", "row"]
+_WHEN_READ = ["known_at", "loaded_at"]  # of a row: left out of its fingerprint
 
 
 def checked(refused: pd.DataFrame | None, names: Sequence[str], days: Sequence[date]) -> pd.DataFrame:
@@ -44,16 +45,20 @@ def checked(refused: pd.DataFrame | None, names: Sequence[str], days: Sequence[d
 
 
 def add(connection: psycopg.Connection[TupleRow], name: str, refused: pd.DataFrame, run_id: str) -> int:
-    """Rows of refused that were not known before; all of them are kept."""
+    """Rows of refused that were not known before; all of them are kept.
+
+    When a row was read does not make it another: a live source gives the same wrong bar anew every hour.
+    """
     cursor = connection.execute(
         """
         INSERT INTO ops.quarantine (table_name, slice_day, fingerprint, ticker, reason, row, run_id)
-        SELECT %s, g.day, encode(sha256(convert_to(concat_ws(E'\\n', coalesce(g.ticker, ''), g.reason, g.row::jsonb), 'UTF8')), 'hex'),
+        SELECT %s, g.day, encode(sha256(convert_to(concat_ws(E'\\n', coalesce(g.ticker, ''), g.reason, g.row::jsonb - %s::text[]), 'UTF8')), 'hex'),
                g.ticker, g.reason, g.row::jsonb, %s
         FROM unnest(%s::date[], %s::text[], %s::text[], %s::text[]) AS g (day, ticker, reason, row)
         ON CONFLICT DO NOTHING""",
         (
             name,
+            _WHEN_READ,
             run_id,
             refused["day"].tolist(),
             [None if pd.isna(ticker) else str(ticker) for ticker in refused["ticker"]],
@@ -79,14 +84,23 @@ def listed(database: Database, name: str | None = None, *, limit: int = 1000) ->
 
 
 def between(database: Database, name: str, first: date, last: date) -> pd.DataFrame:
-    """day (UTC midnight), ticker, reason of what was refused for a table from first to last, both included."""
+    """day (UTC midnight), ticker, bar_start, reason of what was refused for a table from first to last, both included.
+
+    A bar counts once, with the reason given last, however often it was seen and in however many ways it was wrong; bar_start is NaT
+    where the row gives none, and each such row counts.
+    """
     with database.connect() as connection:
         rows = connection.execute(
             """
-            SELECT slice_day, ticker, reason FROM ops.quarantine
-            WHERE table_name = %s AND slice_day BETWEEN %s AND %s ORDER BY slice_day, ticker, fingerprint""",
+            SELECT slice_day, ticker, row ->> 'bar_start', reason FROM (
+                SELECT DISTINCT ON (slice_day, ticker, coalesce(row ->> 'bar_start', fingerprint)) * FROM ops.quarantine
+                WHERE table_name = %s AND slice_day BETWEEN %s AND %s
+                ORDER BY slice_day, ticker, coalesce(row ->> 'bar_start', fingerprint), seen_at DESC, fingerprint) AS newest
+            ORDER BY slice_day, ticker, fingerprint""",
             (name, first, last),
         ).fetchall()
-    frame = pd.DataFrame(rows, columns=["day", "ticker", "reason"])
-    days = pd.to_datetime(frame["day"], utc=True)
-    return frame.assign(day=days).astype({"day": UTC, "ticker": "str", "reason": "str"})
+    frame = pd.DataFrame(rows, columns=["day", "ticker", "bar_start", "reason"])
+    return frame.assign(
+        day=pd.to_datetime(frame["day"], utc=True),
+        bar_start=pd.to_datetime(frame["bar_start"], utc=True, errors="coerce", format="ISO8601"),
+    ).astype({"day": UTC, "bar_start": UTC, "ticker": "str", "reason": "str"})

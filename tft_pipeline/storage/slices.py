@@ -89,6 +89,7 @@ def write(
     quarantined: pd.DataFrame | None = None,
     reaches_to: datetime | None = None,
     generation: int | None = None,
+    at_once: bool = False,
 ) -> dict[str, Written]:
     """Make the slices of days hold what frames say; {table name: what was done}. Several tables commit together, month by month.
 
@@ -98,6 +99,7 @@ def write(
     quarantined: refused rows (day, ticker, reason, row: JSON text) of the only table in frames; known refusals are not doubled.
     reaches_to: moment up to which the input was complete; None: the days are over. Recorded, no more than the end of each day.
     generation: from take_generation; None takes one now.
+    at_once: all months in one transaction, for rows that must agree across months at every moment, as a ledger's do.
     Raises ContractError (nothing is written), StaleWriterError (a later writer took over), StorageError; months that were committed
     before the error stay.
     """
@@ -119,7 +121,7 @@ def write(
             merge.stage(connection, table)
         connection.commit()
         reached("writer: staged")
-        for _, group in groupby(wanted, key=lambda day: (day.year, day.month)):
+        for _, group in groupby(wanted, key=lambda day: at_once or (day.year, day.month)):
             month = list(group)
             with connection.transaction():
                 _claim(connection, [table.name for table in parts], month, generation)
@@ -177,7 +179,10 @@ def _by_day(frame: pd.DataFrame, table: Table, wanted: Sequence[date]) -> _ByDay
 def _claim(
     connection: psycopg.Connection[TupleRow], names: Sequence[str], month: Sequence[date], generation: int
 ) -> None:
-    """Lock the slices in one order for all, then see whether they are still ours to write."""
+    """Lock the slices in one order for all, then see whether they are still ours to write.
+
+    One lock a table and month, not a day: years at once would outgrow the server's table of locks.
+    """
     connection.execute(
         sql.SQL("SELECT set_config('lock_timeout', {}, true), set_config('statement_timeout', {}, true)").format(
             f"{_LOCK_SECONDS}s", f"{_STATEMENT_SECONDS}s"
@@ -187,7 +192,7 @@ def _claim(
     connection.execute(
         """
         SELECT pg_advisory_xact_lock(key) FROM (
-            SELECT hashtextextended('tft-pipeline slice ' || name || ' ' || day, 0) AS key
+            SELECT DISTINCT hashtextextended('tft-pipeline slices ' || name || ' ' || to_char(day, 'YYYY-MM'), 0) AS key
             FROM unnest(%(names)s::text[]) AS name CROSS JOIN unnest(%(days)s::date[]) AS day ORDER BY key OFFSET 0) AS keys""",
         slices,
     )

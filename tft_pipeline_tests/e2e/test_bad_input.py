@@ -105,3 +105,48 @@ def test_days_in_the_wrong_order(home: Path) -> None:
     )
     assert found.returncode == 1
     assert "swap them" in found.stderr
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    """A folder with enough bars for a demo."""
+    starts = pd.date_range("2026-01-05 14:00", periods=100, freq="D", tz="UTC").as_unit("us")
+    prices = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100}
+    folder = tmp_path / "sound"
+    folder.mkdir()
+    pd.DataFrame(
+        {"ticker": "AAA", "bar_start": starts, "bar_end": starts + pd.Timedelta(hours=1), **prices}
+    ).to_parquet(folder / "bars.parquet")
+    return folder
+
+
+def test_bad_posts_are_refused_before_a_bar_is_written(home: Path, sound: Path, tmp_path: Path) -> None:
+    posts = pd.DataFrame(
+        {"id": ["a"], "created_at": pd.to_datetime(["2026-01-06 10:00"]), "channel": "c", "text": "AAA", "score": 1}
+    )
+    posts.to_parquet(tmp_path / "posts.parquet")
+    said = refused(home, sound, "--posts", f"files:{tmp_path}")
+    assert "posts.parquet" in said
+    assert "created_at" in said
+
+
+def test_missing_reddit_credentials_are_named_and_the_choice_is_not_remembered(home: Path, sound: Path) -> None:
+    said = refused(home, sound, "--posts", "reddit")
+    assert "TFT_REDDIT_CLIENT_ID" in said
+    assert not (home / "settings.json").exists()
+
+
+def test_an_unknown_scorer(home: Path, sound: Path) -> None:
+    environment = clean_environment(home, TFT_SENTIMENT_SCORER="no/such model")
+    found = command_line("demo", "--market", f"files:{sound}", "--posts", "none", environment=environment, check=False)
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr
+    assert not (home / "postgres").exists()
+
+
+def test_yahoo_needs_to_be_told_the_tickers(home: Path) -> None:
+    found = command_line(
+        "demo", "--market", "yahoo", "--posts", "none", environment=clean_environment(home), check=False
+    )
+    assert found.returncode == 1
+    assert "TFT_TICKERS=AAPL,MSFT" in " ".join(found.stderr.split())

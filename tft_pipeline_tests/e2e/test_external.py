@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -66,6 +69,40 @@ def test_doctor_calls_it_external_and_shows_no_password(external: World) -> None
     assert not [
         content for content in (found.stdout.encode(), found.stderr.encode(), *kept) if password.encode() in content
     ]
+
+
+def test_neither_the_log_of_up_nor_dagsters_record_holds_the_password(external: World) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "tft_pipeline.cli", "up", "--port", str(port)]
+    process = subprocess.Popen(
+        command, env=external.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    while "ready" not in said:
+        line = process.stdout.readline()
+        assert line, said
+        said += line
+    external.run("down")
+    said += process.communicate(timeout=150)[0]
+    dsn = external.environment["TFT_POSTGRES_DSN"]
+    password = psycopg.conninfo.conninfo_to_dict(dsn)["password"]
+    assert isinstance(password, str)
+    assert password not in said
+    assert (external.home / "up.log").exists()
+    assert not [path for path in external.home.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
+    with psycopg.connect(dsn) as connection:
+        tables = connection.execute(
+            "SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        ).fetchall()
+        assert len(tables) > 10  # Dagster's own
+        for (table,) in tables:
+            found = connection.execute(
+                f"SELECT count(*) FROM {table} AS t WHERE strpos(t::text, %s) > 0", (password,)
+            ).fetchone()  # type: ignore[arg-type]
+            assert found == (0,), table
 
 
 def test_another_world_is_refused_this_database(external: World) -> None:

@@ -83,19 +83,35 @@ def dom(served: Served, path: str, folder: Path) -> str:
 
 def test_the_graph_shows_every_stage_filled(served: Served, tmp_path: Path) -> None:
     page = dom(served, "/asset-groups/~/*?expandedGroups=", tmp_path)
-    for group in ("market", "sentiment", "features", "training", "forecasts", "signals", "portfolio", "monitoring"):
+    for group in (
+        "market",
+        "sentiment",
+        "features",
+        "training",
+        "forecasts",
+        "signals",
+        "portfolio",
+        "monitoring",
+        "storage",
+    ):
         assert re.search(rf">\s*{group}\s*<", page), f"group {group} is not on the page"
 
 
 def test_every_asset_is_materialized_for_every_day_and_its_checks_passed(served: Served) -> None:
     nodes = served.ask(
         """{assetNodes {assetKey {path} groupName partitionStats {numPartitions numMaterialized numFailed}
-            description owners {... on TeamAssetOwner {team}} kinds
+            assetMaterializations(limit: 1) {runId} description owners {... on TeamAssetOwner {team}} kinds
             assetChecksOrError {... on AssetChecks {checks {name blocking executionForLatestMaterialization {status}}}}}}"""
     )["assetNodes"]
-    assert len(nodes) == 13
+    unpartitioned = {node["assetKey"]["path"][-1]: node for node in nodes if node["partitionStats"] is None}
+    assert set(unpartitioned) == {"partition_upkeep"}
+    assert unpartitioned["partition_upkeep"]["assetMaterializations"]
+    assert unpartitioned["partition_upkeep"]["description"]
+    assert len(nodes) == 13 + len(unpartitioned)
     for node in nodes:
         name, stats = node["assetKey"]["path"][-1], node["partitionStats"]
+        if name in unpartitioned:
+            continue
         assert stats["numFailed"] == 0, name
         assert stats["numPartitions"] == stats["numMaterialized"], name
         assert node["description"], name
@@ -130,6 +146,7 @@ def test_the_schedule_and_the_sensor_are_on(served: Served) -> None:
         for item in (*r["schedules"], *r["sensors"])
     }
     assert states["hourly_refresh"] == "RUNNING"
+    assert states["daily_upkeep"] == "RUNNING"
     assert states["drift_sensor"] == "RUNNING"
 
 

@@ -34,7 +34,12 @@ class Telling(Pipeline):
     tell: IO[str] | None = None
 
     def write(
-        self, run_id: str, frames: Mapping[Table, pd.DataFrame], window: Window, *, quarantined: pd.DataFrame | None = None
+        self,
+        run_id: str,
+        frames: Mapping[Table, pd.DataFrame],
+        window: Window,
+        *,
+        quarantined: pd.DataFrame | None = None,
     ) -> dict[str, Written]:
         written = super().write(run_id, frames, window, quarantined=quarantined)
         if self.tell is not None:
@@ -71,7 +76,9 @@ def warm(home: Path) -> None:
 
 
 def obey(order: dict[str, Any], tell: IO[str]) -> None:
-    {"prepare": _prepare, "run": _run, "reconcile": _reconcile, "write": _write, "orphan": _orphan}[order.pop("what")](tell, **order)
+    {"prepare": _prepare, "run": _run, "reconcile": _reconcile, "write": _write, "orphan": _orphan}[order.pop("what")](
+        tell, **order
+    )
 
 
 def _prepare(tell: IO[str], dsn: str) -> None:
@@ -87,7 +94,7 @@ def _prepare(tell: IO[str], dsn: str) -> None:
 
 
 def _run(
-    tell: IO[str], dsn: str, job: str, asset: str, first: str, last: str, point: str | None = None, visit: int = 1
+    tell: IO[str], *, dsn: str, job: str, asset: str, first: str, last: str, point: str | None = None, visit: int = 1
 ) -> None:
     """One asset over first to last, dying at the visit-th passing of point."""
     pipeline = _Warm.pipeline
@@ -99,7 +106,9 @@ def _run(
             instance.add_dynamic_partitions(TRAINING_DAYS.name or "", [first])
         if point is not None:
             crash_points.arm(point, visit)
-        days: dict[str, Any] = {"partition_key": first} if first == last else {"tags": {RANGE_START: first, RANGE_END: last}}
+        days: dict[str, Any] = (
+            {"partition_key": first} if first == last else {"tags": {RANGE_START: first, RANGE_END: last}}
+        )
         outcome = resolved.execute_in_process(
             instance=instance, asset_selection=[dg.AssetKey(asset)], raise_on_error=True,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, **days,
@@ -130,7 +139,9 @@ def _write(tell: IO[str], dsn: str, days: list[str], versions: list[int]) -> Non
     database = Database(dsn)
     tell.write(json.dumps("ready") + "\n")
     for version in versions:
-        written = write(database, {BARS: content(version, wanted)}, wanted, run_id=f"version-{version}", code_version="0")
+        written = write(
+            database, {BARS: content(version, wanted)}, wanted, run_id=f"version-{version}", code_version="0"
+        )
         hashes = {day.isoformat(): found for day, found in written[BARS.name].content_hashes.items()}
         tell.write(json.dumps([version, hashes]) + "\n")
 
@@ -140,9 +151,14 @@ def _orphan(tell: IO[str], dsn: str, day: str, generation: int, version: int) ->
     wanted = [date.fromisoformat(day)]
     try:
         write(
-            Database(dsn), {BARS: content(version, wanted)}, wanted, run_id="orphan", code_version="0", generation=generation
+            Database(dsn),
+            {BARS: content(version, wanted)},
+            wanted,
+            run_id="orphan",
+            code_version="0",
+            generation=generation,
         )
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent judges it
+    except Exception as error:
         tell.write(json.dumps([type(error).__name__, str(error)]) + "\n")
     else:
         tell.write(json.dumps(["written", ""]) + "\n")

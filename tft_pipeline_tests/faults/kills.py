@@ -72,7 +72,13 @@ def kill(server: EmbeddedServer, children: Nursery, asset: str, point: str, seed
     with copy_of(server) as database:
         reference = _hashes(database, tables, days)
         _bring_to(STATES[seed // 2 % len(STATES)], database, tables, days)
-        run = {"dsn": database.dsn, "job": JOBS[asset], "asset": asset, "first": first.isoformat(), "last": last.isoformat()}
+        run = {
+            "dsn": database.dsn,
+            "job": JOBS[asset],
+            "asset": asset,
+            "first": first.isoformat(),
+            "last": last.isoformat(),
+        }
         struck = children.order("run", **run, point=point, visit=1 + seed % 2)
         if struck["status"] == 0:  # it passes there once only
             _bring_to(STATES[seed // 2 % len(STATES)], database, tables, days)
@@ -92,7 +98,10 @@ def kill(server: EmbeddedServer, children: Nursery, asset: str, point: str, seed
         differing = {at for at in reference if _hashes(database, tables, days).get(at) != reference[at]}
         faults += [f"after the rerun {name} of {day} is another" for name, day in sorted(differing)]
         faults += damaged(database, tables) + disagreements(database) + duplicates(database) + unbalanced(database)
-        return Outcome(faults, {"kills": float(struck["killed"]), "events re-emitted": emitted, "acknowledged": len(struck["said"])})
+        return Outcome(
+            faults,
+            {"kills": float(struck["killed"]), "events re-emitted": emitted, "acknowledged": len(struck["said"])},
+        )
 
 
 def _hashes(database: Database, tables: tuple[Table, ...], days: list[date]) -> Hashes:
@@ -106,7 +115,9 @@ def _hashes(database: Database, tables: tuple[Table, ...], days: list[date]) -> 
 
 def _bring_to(state: str, database: Database, tables: tuple[Table, ...], days: list[date]) -> None:
     """The window's slices gone, the last of them gone, or holding something else than they should."""
-    together = len(tables) > 1 and tables[0].name.startswith("portfolio.")  # their balance is asserted: no way to write them false
+    together = len(tables) > 1 and tables[0].name.startswith(
+        "portfolio."
+    )  # their balance is asserted: no way to write them false
     if state == "stale" and not together:
         for table in tables:
             held = read(database, table, *_span(days))
@@ -114,21 +125,31 @@ def _bring_to(state: str, database: Database, tables: tuple[Table, ...], days: l
                 name = _ALTERED.get(table.name)
                 altered = held.assign(**{name: held[name] + 1}) if name else held
             else:
-                altered = held.groupby(held[table.time].dt.floor("D"), group_keys=False).apply(lambda f: f.iloc[:-1]) if len(held) else held
+                altered = (
+                    held.groupby(held[table.time].dt.floor("D"), group_keys=False).apply(lambda f: f.iloc[:-1])
+                    if len(held)
+                    else held
+                )
             write(database, {table: altered}, days, run_id="stale", code_version="0")
         return
     gone = days if state == "absent" else days[-1:]
     from psycopg import sql
 
     with database.connect() as connection:
-        connection.execute("SET session_replication_role = replica")  # the balance is only asked of what the writer leaves
+        connection.execute(
+            "SET session_replication_role = replica"
+        )  # the balance is only asked of what the writer leaves
         for table in tables:
             names = [table.name] if table.mode == "derived" else [table.name, f"{table.name}_revisions"]
             for name in names:
                 connection.execute(
-                    sql.SQL("DELETE FROM {} AS t WHERE {} = ANY({})").format(qualified(name), day_of(table, "t"), sql.Literal(gone))
+                    sql.SQL("DELETE FROM {} AS t WHERE {} = ANY({})").format(
+                        qualified(name), day_of(table, "t"), sql.Literal(gone)
+                    )
                 )
-            connection.execute("DELETE FROM ops.slices WHERE table_name = %s AND slice_day = ANY(%s)", (table.name, gone))
+            connection.execute(
+                "DELETE FROM ops.slices WHERE table_name = %s AND slice_day = ANY(%s)", (table.name, gone)
+            )
 
 
 def _span(days: list[date]) -> tuple:  # type: ignore[type-arg]

@@ -87,7 +87,11 @@ def serve(home: Path) -> None:
             said.extend(words)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        answer = {"killed": killed, "status": status, "said": [json.loads(word) for word in said if word.endswith("\n")]}
+        answer = {
+            "killed": killed,
+            "status": status,
+            "said": [json.loads(word) for word in said if word.endswith("\n")],
+        }
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

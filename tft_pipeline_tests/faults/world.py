@@ -39,7 +39,9 @@ def copy_of(server: EmbeddedServer, template: str = TEMPLATE) -> Iterator[Databa
     """A database with what the template holds, dropped on leaving."""
     name = f"f_{secrets.token_hex(6)}"
     with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
         try:
             yield Database(server.dsn(name))
         finally:
@@ -52,9 +54,9 @@ def duplicates(database: Database) -> list[str]:
     with database.connect() as connection:
         for table in TABLES:
             for name in partitions.of_table(table)[:1]:
-                query = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} GROUP BY {} HAVING count(*) > 1) AS twice").format(
-                    sql.Identifier(*name.split(".")), sql.SQL(", ").join(map(sql.Identifier, table.key))
-                )
+                query = sql.SQL(
+                    "SELECT count(*) FROM (SELECT 1 FROM {} GROUP BY {} HAVING count(*) > 1) AS twice"
+                ).format(sql.Identifier(*name.split(".")), sql.SQL(", ").join(map(sql.Identifier, table.key)))
                 row = connection.execute(query).fetchone()
                 if row and row[0]:
                     found.append(f"{name}: {row[0]} keys stand twice")
@@ -68,4 +70,6 @@ def unbalanced(database: Database) -> list[str]:
         LEFT JOIN (SELECT marked_at, sum(value_cents) AS held FROM portfolio.positions GROUP BY 1) p USING (marked_at)
         WHERE e.positions_cents <> coalesce(p.held, 0) OR e.equity_cents <> e.cash_cents + e.positions_cents"""
     with database.connect() as connection:
-        return [f"portfolio at {moment}: the positions do not add up" for (moment,) in connection.execute(query).fetchall()]
+        return [
+            f"portfolio at {moment}: the positions do not add up" for (moment,) in connection.execute(query).fetchall()
+        ]

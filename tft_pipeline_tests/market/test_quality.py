@@ -7,11 +7,13 @@ import pytest
 from tft_pipeline.contracts import ACTIONS, BARS, QUALITY
 from tft_pipeline.market.quality import WARN_BELOW, quality
 from tft_pipeline.market.sessions import Calendar
-from tft_pipeline.schema import validate
+from tft_pipeline.schema import UTC, validate
 from tft_pipeline_tests.features.bars import at, make_actions, make_bars, random_bars, real
 
 THURSDAY, FRIDAY = at("2024-03-07"), at("2024-03-08")
-NOBODY = pd.DataFrame({"day": pd.Series(dtype="object"), "ticker": pd.Series(dtype="str")})
+NOBODY = pd.DataFrame(
+    {"day": pd.Series(dtype="object"), "ticker": pd.Series(dtype="str"), "bar_start": pd.Series(dtype=UTC)}
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_the_score_by_hand_with_one_fault_of_every_kind(bars, new_york):
     bars.loc[day[1], ["open", "high", "low", "close"]] = bars.loc[day[0], ["open", "high", "low", "close"]]  # stale
     bars.loc[day[3], "volume"] = 0.0
     bars.loc[day[6], ["open", "high", "low", "close"]] *= 1.5  # beyond what half a percent an hour allows
-    rejected = pd.DataFrame({"day": [THURSDAY], "ticker": ["AAPL"]})
+    rejected = pd.DataFrame({"day": [THURSDAY], "ticker": ["AAPL"], "bar_start": [bars.loc[day[4], "bar_start"]]})
     held = bars.drop(index=[day[4], day[5]])  # one of them refused, one never seen
     (row,) = (counts(r) for _, r in judge_days(held, new_york, THURSDAY, FRIDAY, rejected=rejected).iterrows())
     assert row.pop("score") == pytest.approx(1 - (1 + 1 + (1 + 1 + 1) / 2) / 7)
@@ -71,14 +73,22 @@ def test_the_score_by_hand_with_one_fault_of_every_kind(bars, new_york):
 
 def test_a_refused_bar_is_not_missing_too(bars, new_york):
     held = bars[bars["bar_start"] != at("2024-03-07 17:00")]
-    rejected = pd.DataFrame({"day": [THURSDAY.date(), FRIDAY.date()], "ticker": ["AAPL", "BAC"]})
+    rejected = pd.DataFrame(
+        {"day": [THURSDAY.date(), FRIDAY.date()], "ticker": ["AAPL", "BAC"], "bar_start": at("2024-03-07 17:00")}
+    )
     row = judge_days(held, new_york, THURSDAY, FRIDAY, rejected=rejected).iloc[0]
     assert (row["quarantined_bars"], row["missing_bars"], row["score"]) == (1, 0, pytest.approx(6 / 7))
 
 
+def test_a_refused_bar_that_came_again_and_was_sound_does_not_count(bars, new_york):
+    rejected = pd.DataFrame({"day": [THURSDAY], "ticker": ["AAPL"], "bar_start": [at("2024-03-07 17:00")]})
+    row = judge_days(bars, new_york, THURSDAY, FRIDAY, rejected=rejected).iloc[0]
+    assert counts(row) == FAULTLESS
+
+
 def test_more_refusals_than_bars_leave_the_score_at_zero(bars, new_york):
     held = bars[bars["bar_start"] < THURSDAY]
-    rejected = pd.DataFrame({"day": [THURSDAY] * 9, "ticker": ["AAPL"] * 9})
+    rejected = pd.DataFrame({"day": [THURSDAY] * 9, "ticker": ["AAPL"] * 9, "bar_start": [pd.NaT] * 9})
     row = judge_days(held, new_york, THURSDAY, FRIDAY, rejected=rejected).iloc[0]
     assert (row["bars"], row["quarantined_bars"], row["missing_bars"], row["score"]) == (0, 9, 0, 0.0)
 

@@ -13,7 +13,7 @@ from tft_pipeline.storage.slices import write
 from tft_pipeline_tests.storage.frames import frame
 
 DAYS = [date(2024, 1, 31), date(2024, 2, 1)]
-WINDOW = Window(datetime(2024, 1, 31, tzinfo=UTC), datetime(2024, 2, 2, tzinfo=UTC), datetime(2024, 2, 2, tzinfo=UTC))
+WINDOW = Window(datetime(2024, 1, 31, tzinfo=UTC), *[datetime(2024, 2, 2, tzinfo=UTC)] * 3)
 
 
 @pytest.fixture

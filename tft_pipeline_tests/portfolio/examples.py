@@ -1,6 +1,7 @@
 """Small markets for the ledger: frames by contract from a few plain values."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 import pandas as pd
 
@@ -61,7 +62,12 @@ def decisions(rows: Iterable[tuple[str, pd.Timestamp, float]] = ()) -> pd.DataFr
 
 
 def day_by_day(
-    all_bars: pd.DataFrame, all_actions: pd.DataFrame, all_decisions: pd.DataFrame, settings: PortfolioSettings
+    all_bars: pd.DataFrame,
+    all_actions: pd.DataFrame,
+    all_decisions: pd.DataFrame,
+    settings: PortfolioSettings,
+    *,
+    delay: timedelta = timedelta(0),
 ) -> Advanced:
     """What a daily slice writer would end up with: each day from what the database holds of the mark before it."""
     first, last = all_bars["bar_start"].min().floor("D"), all_bars["bar_end"].max().floor("D")
@@ -75,12 +81,14 @@ def day_by_day(
             since = newest["marked_at"].iloc[0]
             held = schema.concat([piece.positions for piece in kept], POSITIONS)
             state = State.from_rows(held[held["marked_at"] == since], newest, int(marks["equity_cents"].max()))
+        waiting_since = since - timedelta(days=7)
         piece = advance(
             state,
-            _span(all_bars, "bar_start", since, end),
+            _span(all_bars, "bar_start", waiting_since, end),
             _span(all_actions, "effective_at", since, end),
-            _span(all_decisions, "issued_at", since, end),
+            _span(all_decisions, "issued_at", waiting_since, end),
             settings,
+            delay=delay,
         )
         kept.append(piece.within(start, end))
     return Advanced(

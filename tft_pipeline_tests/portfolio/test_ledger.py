@@ -1,6 +1,7 @@
 """Values worked out by hand, and what must not be known too early."""
 
 import time
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,24 @@ def test_a_decision_is_filled_at_the_open_of_the_next_bar():
     assert fill.cash_change_cents == -49 * 10_200
     assert found.equity["equity_cents"].tolist() == [1_000_000, 1_000_000 + 49 * 100]
     assert_balanced(found, 1_000_000)
+
+
+def test_what_is_known_a_quarter_after_the_bar_is_not_filled_at_its_end():
+    t = MONDAY
+    prices = [("AAA", t[k], 100.0 + k, 101.0 + k) for k in range(3)]
+    decided = [("AAA", t[1], 0.5)]
+    found = advance(State.opening(FREE), bars(prices), actions(), decisions(decided), FREE, delay=timedelta(minutes=15))
+    [fill] = found.trades.itertuples()
+    assert (fill.executed_at, fill.price) == (t[2], 102.0)
+    assert_balanced(found, 1_000_000)
+
+
+def test_of_two_decisions_that_wait_for_one_opening_the_later_counts():
+    friday, monday = at("2026-01-09 20:00"), at("2026-01-12 14:00")
+    prices = [("AAA", friday, 100.0, 100.0), ("AAA", monday, 100.0, 100.0)]
+    decided = [("AAA", friday, 0.5), ("AAA", friday + pd.Timedelta(hours=1), -0.5)]
+    found = advance(State.opening(FREE), bars(prices), actions(), decisions(decided), FREE, delay=timedelta(minutes=15))
+    assert found.positions["quantity"].tolist() == [-50]
 
 
 def test_costs_are_half_the_spread_and_a_fee_a_share():
@@ -373,17 +392,18 @@ def three_weeks(seed: int, *, around_the_clock: bool = False, tickers: int = 4):
     return bars(prices), actions(acted), decisions(decided)
 
 
+@pytest.mark.parametrize("delay", [timedelta(0), timedelta(minutes=15)], ids=["at once", "after a quarter"])
 @pytest.mark.parametrize("around_the_clock", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_span_at_once_equals_the_same_day_by_day_from_the_database(seed, around_the_clock):
+def test_a_span_at_once_equals_the_same_day_by_day_from_the_database(seed, around_the_clock, delay):
     market = three_weeks(seed, around_the_clock=around_the_clock)
-    whole = advance(State.opening(COSTLY), *market, COSTLY)
-    days = day_by_day(*market, COSTLY)
+    whole = advance(State.opening(COSTLY), *market, COSTLY, delay=delay)
+    days = day_by_day(*market, COSTLY, delay=delay)
     last = days.equity["marked_at"].max()
     for name, column in (("trades", "executed_at"), ("positions", "marked_at"), ("equity", "marked_at")):
         expected = getattr(whole, name)
         pd.testing.assert_frame_equal(getattr(days, name), expected[expected[column] <= last].reset_index(drop=True))
-    assert len(days.trades) > 300
+    assert len(days.trades) > (250 if delay else 300)
     assert {"split", "dividend"} <= set(days.trades["kind"])
     assert_balanced(whole, 1_000_000)
 

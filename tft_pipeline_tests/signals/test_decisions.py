@@ -89,7 +89,7 @@ def test_what_does_not_pay_its_costs_is_not_traded():
 def test_an_unsure_direction_is_not_traded():
     row = only(decide(quantiles((-0.03, 0.001, 0.03)), PROVEN, SignalSettings(), COSTS))
     assert (row.action, row.weight) == ("HOLD", 0.0)
-    assert row.reason == "P50 +0.10% over 6 h, but only 52% sure it rises; 55% are asked for"
+    assert row.reason == "P50 +0.10% over 6 h, but only 51.6% sure it rises; 55.0% are asked for"
 
 
 def test_the_weight_is_net_return_over_risk_up_to_its_maximum():

@@ -1,12 +1,14 @@
 """What was refused, by table and day, as the quality score reads it."""
 
+import json
 from datetime import date
 
 import pandas as pd
 
 from tft_pipeline.contracts import ACTIONS, BARS
 from tft_pipeline.schema import UTC
-from tft_pipeline.storage.quarantine import between
+from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.quarantine import between, listed
 from tft_pipeline.storage.slices import write
 
 DAYS = [date(2024, 1, 30), date(2024, 1, 31), date(2024, 2, 1)]
@@ -37,4 +39,42 @@ def test_refusals_of_a_table_are_found_by_day_both_ends_included(database):
 def test_where_nothing_was_refused_the_frame_keeps_its_types(database):
     found = between(database, "market.bars", DAYS[0], DAYS[2])
     assert found.empty
-    assert {name: str(dtype) for name, dtype in found.dtypes.items()} == {"day": UTC, "ticker": "str", "reason": "str"}
+    assert {name: str(dtype) for name, dtype in found.dtypes.items()} == {
+        "day": UTC, "ticker": "str", "bar_start": UTC, "reason": "str",
+    }  # fmt: skip
+
+
+def bar(
+    close: float, known_at: str, reason: str = "a price is not above zero", bar_start: str = "14:00"
+) -> pd.DataFrame:
+    row = {
+        "ticker": "AAPL",
+        "bar_start": f"2024-01-31 {bar_start}:00+00:00",
+        "close": close,
+        "known_at": f"2024-01-31 {known_at}:00+00:00",
+    }
+    return refused((DAYS[1], "AAPL", reason)).assign(row=json.dumps(row))
+
+
+def keep(database: Database, *bars: pd.DataFrame) -> int:
+    every = pd.concat(bars, ignore_index=True)
+    written = write(database, {BARS: BARS.empty()}, [DAYS[1]], quarantined=every, run_id="r", code_version="1")
+    return written[BARS.name].rows_quarantined
+
+
+def test_the_same_wrong_bar_read_an_hour_later_is_no_other_refusal(database):
+    assert keep(database, bar(-1.0, "15:15")) == 1
+    assert keep(database, bar(-1.0, "16:15")) == 0
+    (row,) = listed(database)["row"]
+    assert row["known_at"] == "2024-01-31 15:15:00+00:00"  # as it came first
+
+
+def test_a_bar_that_was_wrong_in_several_ways_counts_once_with_its_newest_reason(database):
+    assert keep(database, bar(-1.0, "15:15")) == 1
+    assert keep(database, bar(-2.0, "16:15")) == 1
+    assert keep(database, bar(9e9, "17:15", "close 9e+09 is 9e+07 times its neighbours'")) == 1
+    assert keep(database, bar(-1.0, "18:15", bar_start="15:00")) == 1
+    found = between(database, BARS.name, DAYS[0], DAYS[2]).sort_values("bar_start")
+    assert found["bar_start"].dt.hour.tolist() == [14, 15]
+    assert found["reason"].tolist() == ["close 9e+09 is 9e+07 times its neighbours'", "a price is not above zero"]
+    assert len(listed(database)) == 4  # nothing is dropped in silence

@@ -10,10 +10,12 @@ from tft_pipeline.orchestration.assets.portfolio import portfolio
 from tft_pipeline.orchestration.assets.sentiment import sentiment_hourly, social_posts, ticker_mentions
 from tft_pipeline.orchestration.assets.signals import trading_signals
 from tft_pipeline.orchestration.assets.training import tft_model
+from tft_pipeline.orchestration.assets.upkeep import partition_upkeep
 
 HISTORY: list[dg.AssetsDefinition] = [
     corporate_actions, market_bars, bar_quality, social_posts, ticker_mentions, sentiment_hourly, features_hourly,
 ]  # fmt: skip
 TRAINING: list[dg.AssetsDefinition] = [tft_model]
 OUTCOME: list[dg.AssetsDefinition] = [forecasts, forecast_scores, trading_signals, portfolio, model_drift]
-ALL: list[dg.AssetsDefinition] = [*HISTORY, *TRAINING, *OUTCOME]
+UPKEEP: list[dg.AssetsDefinition] = [partition_upkeep]
+ALL: list[dg.AssetsDefinition] = [*HISTORY, *TRAINING, *OUTCOME, *UPKEEP]

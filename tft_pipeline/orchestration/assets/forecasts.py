@@ -51,7 +51,7 @@ def forecasts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
         silent |= not_forecast(model, features, calendar, start=start, end=end)
         pipeline.progress("forecasting", len(models), len(models))
     frame = schema.concat(parts, QUANTILES)
-    written = pipeline.write(context.run_id, {QUANTILES: frame}, window)
+    written = pipeline.write(context.run.run_id, {QUANTILES: frame}, window)
     picture = _picture(frame, features, models)
     if not models:
         context.log.warning(
@@ -94,7 +94,7 @@ def forecast_scores(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     features = read(pipeline.database, FEATURES, window.before(MATURING_DAYS), window.end)
     scored = score(quantiles, features)
     frame = scored[(scored["matured_at"] >= window.start) & (scored["matured_at"] < window.end)]
-    written = pipeline.write(context.run_id, {SCORES: frame}, window)
+    written = pipeline.write(context.run.run_id, {SCORES: frame}, window)
     of_model = frame[frame["model_id"] != BASELINE_ID]
     figures = summary(of_model, frame[frame["model_id"] == BASELINE_ID]) if len(of_model) else {}
     return result(

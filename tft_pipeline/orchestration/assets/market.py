@@ -1,10 +1,14 @@
 """Bars, corporate actions and their quality, as assets. How a bar is judged lives in `market`."""
 
 import dagster as dg
+import pandas as pd
 
+from tft_pipeline import schema
 from tft_pipeline.contracts import ACTIONS, BARS, QUALITY
 from tft_pipeline.market.quality import WARN_BELOW, judge, quality
 from tft_pipeline.orchestration.checks import contract_kept
+from tft_pipeline.orchestration.partitions import Window
+from tft_pipeline.orchestration.pieces import pieces
 from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sources.protocols import Span
@@ -20,7 +24,7 @@ def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourcePa
     """Splits and dividends by the first bar that trades under them; prices stay as traded and are adjusted on read."""
     watch, window = begin(context, pipeline)
     fetched = pipeline.bars.actions(pipeline.tickers, Span(window.start, window.moment))
-    written = pipeline.write(context.run_id, {ACTIONS: fetched.frame}, window)
+    written = pipeline.write(context.run.run_id, {ACTIONS: fetched.frame}, window)
     check = contract_kept(pipeline.database, [ACTIONS], window)
     return result(context, written, watch, checks=[check], source=pipeline.bars.name, problems=fetched.problems or None)
 
@@ -32,10 +36,13 @@ def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
     fetched = pipeline.bars.bars(pipeline.tickers, Span(window.start, window.moment))
     for ticker, problem in fetched.problems.items():
         context.log.warning(f"{ticker}: {problem}")
-    actions = read(pipeline.database, ACTIONS, as_of=window.moment)
-    before = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.start, as_of=window.moment)
+    actions = read(pipeline.database, ACTIONS, as_of=window.known)
+    before = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.start, as_of=window.known)
     judged = judge(fetched.frame, actions, before=before)
-    written = pipeline.write(context.run_id, {BARS: judged.good}, window, quarantined=judged.rejected)
+    absent = fetched.problems.keys() - set(fetched.frame["ticker"])
+    written = pipeline.write(
+        context.run.run_id, {BARS: judged.good}, window, quarantined=judged.rejected, complete=not absent
+    )
     check = contract_kept(pipeline.database, [BARS], window)
     facts = coverage(judged.good, pipeline.tickers)
     return result(
@@ -53,20 +60,9 @@ def market_bars(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
 def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """How far each ticker's day can be trusted, 0 to 1, and which rules spoke against it."""
     watch, window = begin(context, pipeline)
-    bars = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.end, as_of=window.moment)
-    actions = read(pipeline.database, ACTIONS, as_of=window.moment)
-    rejected = between(pipeline.database, BARS.name, window.days[0], window.days[-1])
-    frame = quality(
-        bars,
-        rejected,
-        actions,
-        pipeline.calendar,
-        tickers=pipeline.tickers,
-        start=window.start,
-        end=window.end,
-        as_of=window.moment,
-    )
-    written = pipeline.write(context.run_id, {QUALITY: frame}, window)
+    parts = pieces(pipeline, window, [BARS, ACTIONS], since=window.before(JUDGED_WITH_DAYS))
+    frame = schema.concat([_quality_of(pipeline, piece) for piece in parts], QUALITY)
+    written = pipeline.write(context.run.run_id, {QUALITY: frame}, window)
     poor = frame[frame["score"] < WARN_BELOW]
     worst = poor.nsmallest(5, "score")
     trusted = dg.AssetCheckResult(
@@ -82,4 +78,14 @@ def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [QUALITY], window), trusted],
         quality=mean, days_below_threshold=len(poor), **coverage(frame, pipeline.tickers if len(frame) else ()),
+    )  # fmt: skip
+
+
+def _quality_of(pipeline: Pipeline, window: Window) -> pd.DataFrame:
+    """QUALITY of the window, from raw tables as of its `known`."""
+    bars = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.end, as_of=window.known)
+    actions = read(pipeline.database, ACTIONS, as_of=window.known)
+    rejected = between(pipeline.database, BARS.name, window.days[0], window.days[-1])
+    return quality(
+        bars, rejected, actions, pipeline.calendar, tickers=pipeline.tickers, start=window.start, end=window.end, as_of=window.moment,
     )  # fmt: skip

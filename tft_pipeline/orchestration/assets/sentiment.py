@@ -12,6 +12,7 @@ from tft_pipeline.sentiment.hourly import hourly
 from tft_pipeline.sentiment.mentions import find_mentions
 from tft_pipeline.sentiment.scoring import mentions as scored_mentions
 from tft_pipeline.sources.protocols import Fetched, Span
+from tft_pipeline.storage.knowledge import first_versions
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.scores_cache import cached_scores, save_scores
 
@@ -30,7 +31,7 @@ def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[P
         context.log.warning(f"{channel}: {problem}")
     hashes = [text_hash(clean(text)) for text in fetched.frame["text"]]
     frame = fetched.frame.assign(text_hash=pd.Series(hashes, index=fetched.frame.index, dtype="str"))
-    written = pipeline.write(context.run_id, {POSTS: frame}, window)
+    written = pipeline.write(context.run.run_id, {POSTS: frame}, window)
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [POSTS], window)],
         source=source.name if source else "none", problems=fetched.problems or None,
@@ -41,7 +42,8 @@ def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[P
 def ticker_mentions(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
     """Which ticker each post speaks of, and in what mood: bearish, neutral or bullish with a confidence."""
     watch, window = begin(context, pipeline)
-    posts = read(pipeline.database, POSTS, window.start, window.end, as_of=window.moment)
+    # As each was first read, whenever that was: a mention counts from its known_at on, and an edit does not unsay it.
+    posts = first_versions(pipeline.database, POSTS, window.start, window.end, known_by=pipeline.now())
     found = find_mentions(posts, pipeline.tickers)
     texts = posts.loc[posts["text_hash"].isin(set(found["text_hash"])), ["text_hash", "text"]].drop_duplicates(
         "text_hash"
@@ -49,7 +51,7 @@ def ticker_mentions(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     new = _score_unknown(context, pipeline, texts)
     scores = cached_scores(pipeline.database, sorted(texts["text_hash"]), pipeline.scorer.scorer_id)
     frame = scored_mentions(found, scores, pipeline.scorer.scorer_id)
-    written = pipeline.write(context.run_id, {MENTIONS: frame}, window)
+    written = pipeline.write(context.run.run_id, {MENTIONS: frame}, window)
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [MENTIONS], window)],
         texts_scored=new, texts_cached=len(texts) - new, scorer=pipeline.scorer.scorer_id, **coverage(frame, pipeline.tickers),
@@ -80,7 +82,7 @@ def sentiment_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourcePar
     watch, window = begin(context, pipeline)
     mentions = read(pipeline.database, MENTIONS, window.before(WARMUP_DAYS), window.end)
     frame = hourly(mentions, start=window.start, end=window.end)
-    written = pipeline.write(context.run_id, {HOURLY_SENTIMENT: frame}, window)
+    written = pipeline.write(context.run.run_id, {HOURLY_SENTIMENT: frame}, window)
     counts = frame[["bullish_count", "bearish_count", "neutral_count"]].sum()
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [HOURLY_SENTIMENT], window)],

@@ -30,7 +30,7 @@ def trading_signals(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     for model_id, of_model in pd.concat([by_model, alone]).groupby("model_id"):
         parts.append(decide(of_model, _edge(pipeline, str(model_id)), pipeline.settings.signals, costs))
     frame = schema.concat(parts, DECISIONS)
-    written = pipeline.write(context.run_id, {DECISIONS: frame}, window)
+    written = pipeline.write(context.run.run_id, {DECISIONS: frame}, window)
     actions = frame["action"].value_counts()
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [DECISIONS], window)],

@@ -9,11 +9,13 @@ from pydantic import Field
 from tft_pipeline import schema
 from tft_pipeline.config import TrainingSettings
 from tft_pipeline.contracts import FEATURES, MODELS
+from tft_pipeline.errors import ConfigError
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.expected import expected_bars
 from tft_pipeline.orchestration.reporting import Result, begin, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.storage.audit import reaches_to
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.registry import model_exists
 from tft_pipeline.training.artifacts import to_row
@@ -39,6 +41,11 @@ def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.
     seed = pipeline.settings.seed if config.seed is None else config.seed
     # The day's last microsecond: midnight itself is the next day's slice.
     trained_as_of = window.moment - timedelta(microseconds=1)
+    if reaches_to(pipeline.database, FEATURES, window.days[0]) is None:
+        raise ConfigError(
+            f"features.hourly was never made for {window.days[0]}, so what was known at its end is not known here; "
+            f"run `tft-pipeline backfill --from … --to {window.days[0]}` first."
+        )
     features = read(pipeline.database, FEATURES, window.before(settings.history_days), window.end)
     features = features[
         features["bar_end"] <= trained_as_of
@@ -67,7 +74,7 @@ def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.
     # A day's slice keeps every model ever trained as of it: past forecasts name them.
     kept = read(pipeline.database, MODELS, window.start, window.end)
     rows = schema.concat([kept[kept["model_id"] != model.model_id], to_row(model)], MODELS)
-    written = pipeline.write(context.run_id, {MODELS: rows}, window)
+    written = pipeline.write(context.run.run_id, {MODELS: rows}, window)
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [MODELS], window)], model_id=model.model_id, trained=True,
         **_figures(model.metrics),

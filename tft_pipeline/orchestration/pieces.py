@@ -1,0 +1,26 @@
+"""A run over many days must give each day what it would have got alone: nothing that was learned after it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from tft_pipeline import config
+from tft_pipeline.orchestration.partitions import Window, spanning
+from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.schema import Table
+from tft_pipeline.storage.knowledge import days_of_news
+
+
+def pieces(pipeline: Pipeline, window: Window, tables: Sequence[Table], *, since: datetime) -> list[Window]:
+    """The window in pieces, ascending, each of which may read tables as of its own `known`: one, unless bars were corrected or came late.
+
+    since: the first moment that is read, warm-up included.
+    """
+    delay = pipeline.bars.delay
+    news = days_of_news(pipeline.database, tables, since=since, start=window.start, end=window.end, delay=delay)
+    edges = [window.start, *(config.day_start(day) for day in news), window.end]
+    return [
+        spanning(start, end, pipeline.now(), delay)
+        for start, end in pairwise(edges)
+        if end - start >= timedelta(days=1)
+    ]
