@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo up test check bench lock clean
+.PHONY: help install demo up test check bench faults lock clean
 
 help:
 	@echo "make demo   install, run the whole pipeline on a simulated market, print what happened"
@@ -16,6 +16,7 @@ help:
 	@echo "make test   install, run every test with coverage"
 	@echo "make check  lint, types, import contracts"
 	@echo "make bench  measured comparisons, see docs/benchmarks.md"
+	@echo "make faults every crash, race and restart of docs/reliability.md: hours, goes on where it was cut off"
 	@echo "make lock   resolve constraints.txt again"
 	@echo "make clean  remove .venv, caches and the state under .tft (asks first)"
 
@@ -47,6 +48,11 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks
+
+faults: $(INSTALLED)
+	@$(BIN)/python -m tft_pipeline_tests.faults --lane 0/2 & other=$$!; \
+	$(BIN)/python -m tft_pipeline_tests.faults --lane 1/2; status=$$?; wait $$other || status=1; \
+	$(BIN)/python -m tft_pipeline_tests.faults --report; exit $$status
 
 lock:
 	@$(PYTHON) scripts/lock.py

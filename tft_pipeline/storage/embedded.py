@@ -112,12 +112,12 @@ class EmbeddedServer:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            _stop(self.data, _postmaster(self.data) or self.pid)
+            _stop(self.data, postmaster(self.data) or self.pid)
 
     def _watch(self) -> None:
         """Start the server again when it died: out of memory, a kill, somebody's immediate stop. Whoever holds a handle wants it to run."""
         while not self._leaving.wait(_WATCH_SECONDS):
-            if _postmaster(self.data) is not None or not self.data.parent.is_dir():
+            if postmaster(self.data) is not None or not self.data.parent.is_dir():
                 continue
             # Should it not start, the next look tries again; whoever needs it meanwhile is told why by its own connection.
             with contextlib.suppress(StorageError, OSError), _exclusive(self.data.parent):
@@ -155,11 +155,6 @@ def start(home: Path) -> EmbeddedServer:
         raise StorageError(
             f"the embedded PostgreSQL cannot use {home}: {error}. Set TFT_HOME to a folder you may write."
         ) from None
-
-
-def postmaster(home: Path) -> int | None:
-    """Process id of the server whose data lie in home/postgres, if one runs: whoever started it, it is no child of theirs."""
-    return _postmaster(home.expanduser().resolve() / "postgres")
 
 
 @contextlib.contextmanager
@@ -207,7 +202,7 @@ def _running(data: Path, account: str | None) -> tuple[int, bool]:
     """Process id of a server that answers, and whether we started it. One that dies while we wait for it is started again."""
     started_here = False
     for _ in range(3):
-        if _postmaster(data) is None:
+        if postmaster(data) is None:
             _launch(data, account)
             started_here = True
         pid = _await(data)
@@ -249,9 +244,9 @@ def _await(data: Path) -> int | None:
     while True:
         try:
             with _connect(_socket_folder(data)):
-                return _postmaster(data)
+                return postmaster(data)
         except psycopg.OperationalError as error:
-            if _postmaster(data) is None:
+            if postmaster(data) is None:
                 return None
             if time.monotonic() > deadline:
                 raise StorageError(
@@ -278,7 +273,7 @@ def _stop(data: Path, pid: int) -> None:
     raise StorageError(f"the embedded PostgreSQL in {data} (process {pid}) does not end; see {data / 'server.log'}.")
 
 
-def _postmaster(data: Path) -> int | None:
+def postmaster(data: Path) -> int | None:
     """Process id of the server that runs on data, or None. An id that now belongs to something else does not count."""
     pid = _recorded_pid(data)
     if pid is None:

@@ -1,7 +1,6 @@
 """What a child of the nursery does: a whole Dagster run of one asset, or plain writes; it tells its parent what was acknowledged."""
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
@@ -13,12 +12,11 @@ from tft_pipeline import crash_points
 from tft_pipeline.contracts import BARS
 from tft_pipeline.orchestration import launch
 from tft_pipeline.orchestration.definitions import build
-from tft_pipeline.orchestration.partitions import TRAINING_DAYS, Window
+from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.reconciling import compare, reconcile
 from tft_pipeline.orchestration.reporting import partitioned_assets
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
-from tft_pipeline.schema import Table
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.migrate import migrate
 from tft_pipeline.storage.slices import Written, write
@@ -33,15 +31,8 @@ class Telling(Pipeline):
 
     tell: IO[str] | None = None
 
-    def write(
-        self,
-        run_id: str,
-        frames: Mapping[Table, pd.DataFrame],
-        window: Window,
-        *,
-        quarantined: pd.DataFrame | None = None,
-    ) -> dict[str, Written]:
-        written = super().write(run_id, frames, window, quarantined=quarantined)
+    def write(self, *given: Any, **named: Any) -> dict[str, Written]:
+        written = super().write(*given, **named)
         if self.tell is not None:
             for name, one in written.items():
                 for day, content in one.content_hashes.items():

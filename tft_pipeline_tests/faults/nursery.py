@@ -62,6 +62,7 @@ def serve(home: Path) -> None:
     os.dup2(2, 1)  # whatever prints, prints to the log
     for line in sys.stdin:
         order = json.loads(line)
+        kill_after = order.pop("kill_after", None)
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -80,9 +81,9 @@ def serve(home: Path) -> None:
         os.close(writing)
         with os.fdopen(reading) as words:
             said = []
-            if "kill_after" in order:
+            if kill_after is not None:
                 said.append(words.readline())
-                time.sleep(order["kill_after"])
+                time.sleep(kill_after)
                 os.kill(pid, signal.SIGKILL)
             said.extend(words)
         _, status = os.waitpid(pid, 0)

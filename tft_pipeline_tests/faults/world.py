@@ -38,14 +38,18 @@ def settings(home: Path) -> Settings:
 def copy_of(server: EmbeddedServer, template: str = TEMPLATE) -> Iterator[Database]:
     """A database with what the template holds, dropped on leaving."""
     name = f"f_{secrets.token_hex(6)}"
+    _administer(
+        server, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    )
+    try:
+        yield Database(server.dsn(name))
+    finally:
+        _administer(server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _administer(server: EmbeddedServer, statement: sql.Composed) -> None:
     with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-        )
-        try:
-            yield Database(server.dsn(name))
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        connection.execute(statement)
 
 
 def duplicates(database: Database) -> list[str]:

@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def home(scratch):
     yield scratch / "home"
-    pid = embedded._postmaster(scratch / "home" / "postgres")
+    pid = embedded.postmaster(scratch / "home" / "postgres")
     if pid is not None:  # a test failed before it stopped its server
         embedded._stop(scratch / "home" / "postgres", pid)
 
@@ -174,7 +174,7 @@ def test_processes_that_start_at_once_share_one_server(home):
     assert sum(started for _, _, started in processes) == 1
     assert len({dsn for _, dsn, _ in processes}) == 1
     assert [finish(process) for process, _, _ in processes] == [0, 0, 0]
-    assert embedded._postmaster(home / "postgres") is None
+    assert embedded.postmaster(home / "postgres") is None
 
 
 def test_it_recovers_from_a_kill_9_of_the_server(home):
@@ -203,11 +203,11 @@ def test_while_somebody_holds_a_handle_it_comes_back_by_itself(home, how):
         found = None
         while found is None and time.monotonic() < deadline:
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(dsn) as connection:
-                if embedded._postmaster(server.data) != died:
+                if embedded.postmaster(server.data) != died:
                     found = connection.execute("SELECT n FROM t").fetchone()
             time.sleep(0.05)
         assert found == (7,)
-    assert embedded._postmaster(home / "postgres") is None
+    assert embedded.postmaster(home / "postgres") is None
 
 
 def test_a_server_that_dies_at_once_is_started_three_times_and_given_up(home, monkeypatch):
@@ -218,7 +218,7 @@ def test_a_server_that_dies_at_once_is_started_three_times_and_given_up(home, mo
 
     def launch_and_kill(data, account):
         launch(data, account)
-        launches.append(embedded._postmaster(data))
+        launches.append(embedded.postmaster(data))
         psutil.Process(launches[-1]).kill()
         while runs(launches[-1]):
             pass

@@ -1,0 +1,40 @@
+"""docs/reliability.md: what was aimed at, what was counted, what went wrong, and how to repeat it."""
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tft_pipeline_tests.faults.trials import Results, Suite
+
+REPORT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+
+
+def written(folder: Path, suites: Sequence[Suite]) -> str:
+    rows = [row for file in sorted(folder.glob("*.jsonl")) for row in Results(file).rows]
+    lines = [
+        "# Reliability",
+        "",
+        "What was done to this pipeline on purpose, and what it lost. Made by `make faults` (hours; it goes on where it was cut off) on "
+        f"{datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, embedded PostgreSQL 18.",
+        "A part of it, with fixed seeds and one drawn anew, runs in `make test`.",
+        "",
+        "| test | aim | trials done | counted | faults |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for suite in suites:
+        of_suite = [row for row in rows if row["suite"] == suite.name]
+        counts: Counter[str] = Counter()
+        for row in of_suite:
+            counts.update(row["counts"])
+        counted = ", ".join(f"{value:,.0f} {name}" for name, value in counts.items()) or "nothing yet"
+        faults = sum(len(row["faults"]) for row in of_suite)
+        lines.append(
+            f"| {suite.name} | {suite.goal} | {len(of_suite):,} of {len(suite.keys):,} | {counted} | {faults} |"
+        )
+    found = [(row["suite"], row["key"], fault) for row in rows for fault in row["faults"]]
+    if found:
+        lines += ["", "## Faults found", "", *(f"- {suite}, {key}: {fault}" for suite, key, fault in found[:50])]
+    return "\n".join(lines) + "\n"
