@@ -31,6 +31,8 @@ $(INSTALLED): constraints.txt pyproject.toml
 
 install: $(INSTALLED)
 
+# As root, the first start of the private PostgreSQL makes a system user `pgserver` and gives the folders above TFT_HOME and above
+# $(VENV) search permission (o+x): PostgreSQL refuses to run as root (README, "Settings"). As any other user it changes nothing.
 demo: $(INSTALLED)
 	@$(BIN)/tft-pipeline demo
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tft_pipeline import __version__, config
 from tft_pipeline.config import Settings
-from tft_pipeline.errors import ConfigError, PipelineError
+from tft_pipeline.errors import ConfigError, PipelineError, in_words
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -31,12 +31,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standar
 
 
 def main() -> None:
-    """Run the command line; a PipelineError becomes one message on standard error and exit status 1."""
+    """Run the command line; what went wrong becomes one message on standard error and exit status 1."""
     try:
         app()
-    except PipelineError as error:
+    except (PipelineError, OSError) as error:
         Console(stderr=True, highlight=False).print(f"[bold red]error[/] {type(error).__name__}: ", end="")
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{in_words(error) if isinstance(error, OSError) else error}\n")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was committed stays, and the same command goes on from there\n")
@@ -177,6 +177,33 @@ def forecast(
     with _progress(quiet=as_json) as progress:
         report = newest_forecasts(settings, ticker=ticker, progress=progress)
     _print(report, as_json, "forecast")
+
+
+@app.command()
+def replay(
+    as_of: Annotated[str, typer.Option(help="A moment with its zone, such as 2016-01-04T15:00Z.")],
+    market: Market = None,
+    posts: Posts = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild the newest forecasts of a past moment from raw data as of then, and say whether they equal what was issued, hash for hash.
+
+    Exit status 0: equal, 1: different. Writes no row. Example: tft-pipeline replay --as-of 2016-01-04T15:00Z
+    """
+    from tft_pipeline.orchestration.replay import refuse_no_moment
+    from tft_pipeline.orchestration.replay import replay as rebuild
+
+    try:
+        moment = datetime.fromisoformat(as_of)
+    except ValueError:
+        raise ConfigError(f"--as-of {as_of!r} is no moment; write it as 2016-01-04T15:00Z.") from None
+    refuse_no_moment(moment)
+    with _progress(quiet=as_json) as progress:
+        report = rebuild(_settings(market, posts, home), moment, progress=progress)
+    _print(report, as_json, "replay")
+    if not report["equal"]:
+        raise typer.Exit(1)
 
 
 @app.command()

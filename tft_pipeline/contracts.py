@@ -364,6 +364,37 @@ QUANTILES = Table(
     checks=(("p10", "p50"), ("p50", "p90"), ("issued_at", "target_at")),
 )
 
+ISSUES = Table(
+    name="forecasts.issues",
+    constant="ISSUES",
+    mode="raw",
+    time="issued_at",
+    key=("model_id", "issued_at"),
+    meaning="What each model issued at the end of each bar, by hash: `replay` rebuilds it and compares (docs/decisions/0007).",
+    columns=(
+        MODEL_ID,
+        ISSUED_AT,
+        Column(
+            name="known_at",
+            dtype="time",
+            unit="UTC",
+            meaning="When it could first be said: as of this moment its inputs are read again.",
+            hashed=False,
+        ),
+        _text("features_hash", "SHA-256 of the features of all tickers whose bar ended at issued_at, hex."),
+        _text("forecast_hash", "SHA-256 of the quantiles that the model issued at issued_at, hex."),
+        _count("tickers", "Tickers that were forecast.", "tickers"),
+        Column(
+            name="code_version",
+            dtype="text",
+            unit="-",
+            meaning="Version of this package that issued it first.",
+            hashed=False,
+        ),
+    ),
+    checks=(("issued_at", "known_at"),),
+)
+
 SCORES = Table(
     name="forecasts.scores",
     constant="SCORES",
@@ -486,8 +517,8 @@ DRIFT = Table(
 )
 
 TABLES: tuple[Table, ...] = (
-    BARS, ACTIONS, QUALITY, POSTS, MENTIONS, HOURLY_SENTIMENT, FEATURES, MODELS, QUANTILES, SCORES, DECISIONS, TRADES,
-    POSITIONS, EQUITY, DRIFT,
+    BARS, ACTIONS, QUALITY, POSTS, MENTIONS, HOURLY_SENTIMENT, FEATURES, MODELS, QUANTILES, ISSUES, SCORES, DECISIONS,
+    TRADES, POSITIONS, EQUITY, DRIFT,
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Every error this package raises on purpose. Each message says what, where, and what to do about it."""
 
+import errno
 import re
 
 _URL_SECRET = re.compile(r"(?P<head>[a-z][a-z0-9+.\-]*://[^\s:/@]*):(?P<secret>[^\s'\"<>]*)@", re.IGNORECASE)
@@ -13,6 +14,26 @@ def redacted(text: str) -> str:
     """text without passwords: of URLs (postgresql://user:…@host) and of key=value pairs (password=…)."""
     text = _URL_SECRET.sub(r"\g<head>:***@", text)
     return _KEY_SECRET.sub(r"\g<head>***", text)
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_HANDLES = {errno.EMFILE, errno.ENFILE}
+
+
+def in_words(error: OSError) -> str:
+    """What the operating system refused, as a sentence: file, reason, remedy."""
+    path = error.filename if error.filename is not None else error.filename2
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in _NO_ROOM:
+        remedy = "Make room on that disk, or set TFT_HOME to a folder on another."
+    elif error.errno in _NO_HANDLES:
+        remedy = "Raise the limit of open files (ulimit -n), or end what else runs."
+    elif path is not None:
+        remedy = "Mend that path, or set TFT_HOME to a folder that you may write to."
+    else:
+        remedy = "Try again; `tft-pipeline doctor` looks at everything that can be wrong."
+    shown = "" if path is None else f"{path.decode(errors='replace') if isinstance(path, bytes) else path}: "
+    return redacted(f"{shown}{reason}. {remedy}")
 
 
 class PipelineError(Exception):

@@ -1,5 +1,6 @@
 """Reports as a person wants to read them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -9,7 +10,9 @@ _console = Console(highlight=False)
 
 
 def show(kind: str, report: dict[str, Any]) -> None:
-    {"demo": _demo, "forecast": _forecast, "doctor": _doctor, "migrate": _migrate, "run": _run}[kind](report)
+    {"demo": _demo, "forecast": _forecast, "doctor": _doctor, "migrate": _migrate, "replay": _replay, "run": _run}[
+        kind
+    ](report)
 
 
 def _demo(report: dict[str, Any]) -> None:
@@ -96,6 +99,62 @@ def _forecast(report: dict[str, Any]) -> None:
                 row["action"] if last else "", row["reason"] if last else "", end_section=last,
             )  # fmt: skip
     _console.print(table)
+
+
+def _replay(report: dict[str, Any]) -> None:
+    if report["simulated"]:
+        _console.print("[bold]SIMULATED market[/]")
+    rows = Table(
+        "model",
+        "what",
+        "issued then",
+        "rebuilt now",
+        "",
+        title=f"Issued at {report['issued_at']}",
+        title_justify="left",
+    )
+    for issue in report["issues"]:
+        for what in ("features", "forecast"):
+            part = issue[what]
+            rows.add_row(
+                issue["model_id"], what, part["issued"][:10], part["rebuilt"][:10],
+                "[green]equal[/]" if part["equal"] else "[bold red]different[/]", end_section=what == "forecast",
+            )  # fmt: skip
+    _console.print(rows)
+    arrived = {name: count for name, count in report["arrived_since"].items() if count}
+    since = ", ".join(f"{name} {count:,}" for name, count in arrived.items()) or "nothing"
+    _console.print(f"Came or was corrected since, about the time before: {since}.")
+    if report["equal"]:
+        _console.print("[bold green]equal[/]: features and forecasts are what was issued then, hash for hash")
+        return
+    for issue in report["issues"]:
+        versions = issue["code_version"]
+        if not issue["equal"] and versions["issued"] != versions["rebuilt"]:
+            _console.print(
+                f"{issue['model_id']}: issued by version {versions['issued']}, rebuilt by {versions['rebuilt']}"
+            )
+    for sentence in dict.fromkeys(_differences(report)):
+        _console.print(sentence)
+    for sentence in report["damaged"]:
+        _console.print(f"changed behind the writer's back: {sentence}")
+    _console.print("[bold red]different[/]: what is rebuilt is not what was issued then")
+
+
+def _differences(report: dict[str, Any]) -> Iterator[str]:
+    for issue in report["issues"]:
+        for part in (issue["features"], issue["forecast"]):
+            if part["equal"]:
+                continue
+            first = part["difference"]
+            if first is None:
+                yield f"what differs cannot be named: {part['why_not_named']}"
+                continue
+            places = {"table", "column", "issued", "rebuilt"}
+            where = ", ".join(f"{name} {value}" for name, value in first.items() if name not in places)
+            what = f"{first['column']} was {first['issued']!r} and is {first['rebuilt']!r}"
+            if first["column"] is None:
+                what = f"issued was {first['issued']}, rebuilt is {first['rebuilt']}"
+            yield f"{first['table']}: {where}: {what}"
 
 
 def _doctor(report: dict[str, Any]) -> None:

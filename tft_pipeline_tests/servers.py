@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import psycopg
 import pytest
@@ -22,7 +23,7 @@ def system_postgres(*more: str, prepare: Callable[[Path], None] | None = None) -
     """DSN (`…/postgres`, as its administrator) of a running server with a password and a linguistic collation.
 
     more: settings. prepare: given the data folder before the server starts; what it makes there belongs to the server's account.
-    Skips where the system has no server.
+    Skips where the system has no server; fails if TFT_REQUIRE_TOOLS=1.
     """
     programs = _system_programs()
     root = os.geteuid() == 0
@@ -68,6 +69,13 @@ def system_postgres(*more: str, prepare: Callable[[Path], None] | None = None) -
         shutil.rmtree(home)
 
 
+def missing_tool(reason: str) -> NoReturn:
+    """Skip, with the reason: this machine lacks a program that is not ours to bring. Fail if TFT_REQUIRE_TOOLS=1, as in CI."""
+    if os.environ.get("TFT_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"TFT_REQUIRE_TOOLS=1, but {reason}")
+    pytest.skip(reason)
+
+
 def scratch_folder() -> Path:
     memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a private folder in it
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 2**30
@@ -75,13 +83,13 @@ def scratch_folder() -> Path:
 
 
 def _system_programs() -> Path:
-    """The folder of the system's PostgreSQL programs. Skips where there is no server."""
+    """The folder of the system's PostgreSQL programs. See missing_tool where there is no server."""
     pg_config = shutil.which("pg_config")
     if pg_config is None:
-        pytest.skip("no pg_config: install a system PostgreSQL (postgresql-15) to test against an external server")
+        missing_tool("no pg_config: install a system PostgreSQL (postgresql-15) to test against an external server")
     programs = Path(subprocess.run([pg_config, "--bindir"], check=True, capture_output=True, text=True).stdout.strip())
     if not (programs / "initdb").exists():
-        pytest.skip(
+        missing_tool(
             f"{programs} has no initdb: install a system PostgreSQL (postgresql-15) to test against an external server"
         )
     return programs

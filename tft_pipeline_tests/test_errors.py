@@ -1,8 +1,10 @@
 """No error text may carry a secret."""
 
+import errno
+
 import pytest
 
-from tft_pipeline.errors import PipelineError, StorageError, redacted
+from tft_pipeline.errors import PipelineError, StorageError, in_words, redacted
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,29 @@ def test_passwords_and_keys_are_not_shown(text: str, shown: str) -> None:
 def test_every_error_of_ours_can_be_caught_as_one() -> None:
     with pytest.raises(PipelineError):
         raise StorageError("the server is away; start it")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/data/x"),
+            "/data/x: No such file or directory. Mend that path, or set TFT_HOME to a folder that you may write to.",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", b"/data/x"),
+            "/data/x: No space left on device. Make room on that disk, or set TFT_HOME to a folder on another.",
+        ),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "Too many open files. Raise the limit of open files (ulimit -n), or end what else runs.",
+        ),
+        (
+            TimeoutError(),
+            "TimeoutError. Try again; `tft-pipeline doctor` looks at everything that can be wrong.",
+        ),
+    ],
+    ids=["missing", "disk full", "too many files", "nothing said"],
+)
+def test_what_the_system_refuses_is_said_with_its_path_and_a_remedy(error: OSError, sentence: str) -> None:
+    assert in_words(error) == sentence

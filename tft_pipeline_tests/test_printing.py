@@ -73,3 +73,45 @@ def test_a_run_lists_the_tables_it_changed_or_says_none(capsys: pytest.CaptureFi
     assert "rows written: market.bars 1,200" in text
     assert "quality" not in text
     assert "none, all was there already" in printed(capsys, "run", {**report, "rows_written": {"market.bars": 0}})
+
+
+SAME = {"issued": "a" * 64, "rebuilt": "a" * 64, "equal": True}
+REPLAY: dict[str, Any] = {
+    "equal": True, "simulated": True, "as_of": "2016-01-04T15:00:00+00:00", "issued_at": "2016-01-04T15:00:00+00:00",
+    "issues": [{"model_id": "tft-1", "equal": True, "code_version": {"issued": "0.1", "rebuilt": "0.2"}, "features": SAME, "forecast": SAME}],
+    "arrived_since": {"market.bars": 1, "sentiment.posts": 0}, "damaged": [],
+}  # fmt: skip
+
+
+def test_a_replay_that_meets_its_hashes_says_equal_and_what_came_since(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "replay", REPLAY)
+    assert "SIMULATED market" in text
+    assert "Issued at 2016-01-04T15:00:00+00:00" in text
+    assert text.count("equal") == 3
+    assert "Came or was corrected since, about the time before: market.bars 1." in text
+    assert "different" not in text
+    assert "0.2" not in text
+
+
+def test_a_replay_that_does_not_names_what_differs_first(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"table": "features.hourly", "ticker": "AAPL", "column": "close", "issued": 1.5, "rebuilt": 1.25}
+    row = {"table": "forecasts.quantiles", "ticker": "AAPL", "column": None, "issued": "a row", "rebuilt": "no row"}
+    other = {"issued": "a" * 64, "rebuilt": "b" * 64, "equal": False}
+    issue = {
+        **REPLAY["issues"][0], "equal": False, "features": {**other, "difference": value}, "forecast": {**other, "difference": row},
+    }  # fmt: skip
+    gone = {**other, "difference": None, "why_not_named": "features.hourly no longer holds the rows that were issued"}
+    damaged = ["market.bars on 2016-01-04: the ledger says so, the table does not"]
+    report = {
+        **REPLAY, "equal": False, "simulated": False, "arrived_since": {}, "damaged": damaged,
+        "issues": [issue, {**issue, "model_id": "tft-2", "features": gone, "forecast": SAME}],
+    }  # fmt: skip
+    text = printed(capsys, "replay", report)
+    assert "SIMULATED" not in text
+    assert "about the time before: nothing." in text
+    assert "tft-1: issued by version 0.1, rebuilt by 0.2" in text
+    assert "features.hourly: ticker AAPL: close was 1.5 and is 1.25" in text
+    assert "forecasts.quantiles: ticker AAPL: issued was a row, rebuilt is no row" in text
+    assert "what differs cannot be named: features.hourly no longer holds the rows that were issued" in text
+    assert "changed behind the writer's back: market.bars on 2016-01-04" in text
+    assert "different: what is rebuilt is not what was issued then" in text

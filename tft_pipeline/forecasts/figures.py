@@ -34,7 +34,7 @@ def fan_chart(quantiles: pd.DataFrame, features: pd.DataFrame, ticker: str) -> b
             f"fan chart: {ticker} has no bar that ends at issued_at={issued_at}. Give features up to that moment."
         )
     anchor = past["close"].iloc[-1]
-    # In dollars of the newest bar: the index has neither splits nor dividends, so the line has no jump.
+    # In dollars of the newest bar: log_price knows no splits, so the line has no jump where the price as traded had one.
     dollars = anchor * _growth(past["log_price"] - past["log_price"].iloc[-1])
 
     figure = Figure(figsize=(7.2, 3.2), dpi=90, layout="constrained")

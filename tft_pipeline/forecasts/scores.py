@@ -14,8 +14,9 @@ _MOMENT = ["ticker", "issued_at", "horizon_hours"]
 def score(quantiles: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
     """contracts.SCORES of each forecast in quantiles (contracts.QUANTILES) whose two bars are among features.
 
-    actual: total return, log, from the bar that ends at issued_at to the one that ends at target_at. A forecast whose bar has
-    not closed, or never came, has no row. error = p50 - actual.
+    actual: log return of the split-adjusted price, dividends not added, from the close of the bar that ends at issued_at to that of
+    the one that ends at target_at: what the forecast spoke of. A forecast whose bar has not closed, or never came, has no row.
+    error = p50 - actual.
     """
     prices = features[["ticker", "bar_end", "log_price"]]
     matched = quantiles.merge(

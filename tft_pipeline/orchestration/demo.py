@@ -14,7 +14,7 @@ from tft_pipeline.forecasts.baselines import BASELINE_ID
 from tft_pipeline.forecasts.scores import summary as score_summary
 from tft_pipeline.orchestration import launch
 from tft_pipeline.orchestration.definitions import build
-from tft_pipeline.orchestration.memory import MemoryWatch
+from tft_pipeline.orchestration.memory import MemoryWatch, of_this_command
 from tft_pipeline.orchestration.resources import Pipeline, Progress, no_progress
 from tft_pipeline.orchestration.settling import check_sources, settle
 from tft_pipeline.portfolio.summary import summary as portfolio_summary
@@ -65,7 +65,8 @@ def demo(settings: Settings, *, again: bool = False, progress: Progress = no_pro
     check_sources(settings)
     settings = settle(settings)
     plan = Plan.of(settings)
-    with MemoryWatch() as memory, open_database(settings) as database:
+    home = None if settings.postgres_dsn else settings.home
+    with MemoryWatch(lambda: of_this_command(home)) as memory, open_database(settings) as database:
         pipeline = Pipeline(settings, database=database, until=plan.until(database), progress=progress)
         definitions = build(settings, pipeline)
         with launch.recorded_in(settings, database.dsn) as instance:

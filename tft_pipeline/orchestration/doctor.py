@@ -8,7 +8,7 @@ from typing import Any
 
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TABLES
-from tft_pipeline.errors import PipelineError
+from tft_pipeline.errors import PipelineError, in_words
 from tft_pipeline.orchestration import doctor_storage
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.scorers import open_scorer
@@ -49,6 +49,8 @@ def _look(subject: str, question: Callable[[], str]) -> Finding:
         return Finding(subject, True, question())
     except PipelineError as error:
         return Finding(subject, False, str(error))
+    except OSError as error:
+        return Finding(subject, False, in_words(error))
 
 
 def _disk(settings: Settings) -> str:
@@ -93,6 +95,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield from (_look(subject, ask) for subject, ask in doctor_storage.questions(settings, database))
     except PipelineError as error:
         yield Finding("postgres", False, str(error))
+    except OSError as error:
+        yield Finding("postgres", False, in_words(error))
 
 
 def _ledger(database: Database) -> str:

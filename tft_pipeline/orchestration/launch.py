@@ -78,6 +78,10 @@ def _interrupted(outcome: dg.ExecuteInProcessResult) -> bool:
 
 def _first_failure(outcome: dg.ExecuteInProcessResult) -> str:
     for event in outcome.all_events:
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if check.blocking and not check.passed:
+                return f"{event.step_key}: its check '{check.check_name}' failed: {check.description}"
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:

@@ -1,12 +1,10 @@
-"""What every materialization tells the UI: rows, coverage, seconds, memory, and a picture on the newest day only."""
+"""What every materialization tells the UI: rows, coverage, quality, seconds, memory, and a picture on the newest day only."""
 
 import base64
 import functools
 import random
-import resource
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +13,16 @@ import pandas as pd
 
 from tft_pipeline.crash_points import reached
 from tft_pipeline.errors import PipelineError
+from tft_pipeline.orchestration.memory import MemoryWatch, of_this_process
 from tft_pipeline.orchestration.partitions import Window, window_of
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.schema import Table
+from tft_pipeline.storage.quality import mean_score
 from tft_pipeline.storage.slices import Written, take_generation
 
 OWNERS = ["team:forecasting"]
 MAX_RETRIES = 4
+MEMORY_SAMPLED_SECONDS = 0.1
 FIRST_WAIT_SECONDS = 2.0  # doubled each time: about half a minute in all
 
 _TABLES: dict[str, tuple[Table, ...]] = {}  # what each asset writes
@@ -77,7 +78,7 @@ def table_asset(
                 "dagster/storage_kind": "postgres",
                 "dagster/column_schema": dg.TableSchema(columns=columns),
             },
-        )(_patient(function))
+        )(_patient(_weighed(function)))
         return definition
 
     return declare
@@ -100,6 +101,21 @@ def _patient(function: Callable[..., Result]) -> Callable[..., Result]:
     return tried
 
 
+def _weighed(function: Callable[..., Result]) -> Callable[..., Result]:
+    """function, its result saying how much memory the process held at the most while it ran: earlier assets' peaks are not repeated."""
+
+    @functools.wraps(function)
+    def watched(*given: Any, **named: Any) -> Result:
+        with MemoryWatch(of_this_process, MEMORY_SAMPLED_SECONDS) as memory:
+            outcome = function(*given, **named)
+        return dg.MaterializeResult(
+            metadata={**(outcome.metadata or {}), "peak_memory_mib": memory.peak_mib},
+            check_results=outcome.check_results,
+        )
+
+    return watched
+
+
 def tables_of(asset: str) -> tuple[Table, ...]:
     """The tables that an asset writes, its main one first."""
     return _TABLES[asset]
@@ -113,14 +129,15 @@ def partitioned_assets() -> list[str]:
 class Stopwatch:
     """Seconds since an asset began, told to whoever watches the run."""
 
-    def __init__(self, pipeline: Pipeline, stage: str) -> None:
-        self._pipeline, self._stage, self._started = pipeline, stage, time.perf_counter()
+    def __init__(self, pipeline: Pipeline, stage: str, window: Window | None = None) -> None:
+        self.pipeline, self.window = pipeline, window
+        self._stage, self._started = stage, time.perf_counter()
         pipeline.progress(stage, 0, 1)
 
     def stop(self) -> float:
         seconds = round(time.perf_counter() - self._started, 3)
-        self._pipeline.seconds[self._stage] = round(self._pipeline.seconds.get(self._stage, 0.0) + seconds, 3)
-        self._pipeline.progress(self._stage, 1, 1)
+        self.pipeline.seconds[self._stage] = round(self.pipeline.seconds.get(self._stage, 0.0) + seconds, 3)
+        self.pipeline.progress(self._stage, 1, 1)
         return seconds
 
 
@@ -134,17 +151,18 @@ def begin(context: dg.AssetExecutionContext, pipeline: Pipeline) -> tuple[Stopwa
     reached("asset: begun")
     generation = take_generation(pipeline.database, _TABLES[name], window.days)
     reached("asset: claimed")
-    return Stopwatch(pipeline, name), replace(window, generation=generation)
-
-
-def peak_memory_mib() -> float:
-    unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+    window = replace(window, generation=generation)
+    return Stopwatch(pipeline, name, window), window
 
 
 def coverage(frame: pd.DataFrame, universe: Sequence[str]) -> dict[str, Any]:
     """How many of the universe's tickers the frame holds, and who is missing."""
-    held = set(frame["ticker"].unique()) if "ticker" in frame else set()
+    return covering(frame["ticker"].unique(), universe)
+
+
+def covering(tickers: Iterable[str], universe: Sequence[str]) -> dict[str, Any]:
+    """How many of the universe are among tickers, and who is missing."""
+    held = set(tickers)
     missing = [ticker for ticker in universe if ticker not in held]
     share = 1.0 if not universe else 1 - len(missing) / len(universe)
     return {
@@ -159,12 +177,19 @@ def result(
     written: Mapping[str, Written],
     watch: Stopwatch,
     *,
+    ticker_coverage: float | str,
     checks: Sequence[dg.AssetCheckResult] = (),
     picture: bytes | None = None,
     **facts: Any,
 ) -> Result:
-    """The materialization with its figures. A run over many days records the same figures for each: they are the run's."""
+    """The materialization with its figures. A run over many days records the same figures for each: they are the run's.
+
+    ticker_coverage: from coverage or covering, or a sentence that says why the asset knows no tickers. quality is the mean score of the
+    window's bars, as far as they are judged.
+    """
     reached("asset: before its event")
+    window = watch.window
+    quality = mean_score(watch.pipeline.database, window.start, window.end) if window else None
     metadata: dict[str, Any] = {
         "dagster/row_count": sum(w.rows for w in written.values()),
         "rows": sum(w.rows for w in written.values()),
@@ -173,8 +198,9 @@ def result(
         "rows_quarantined": sum(w.rows_quarantined for w in written.values()),
         "slices": max((w.days for w in written.values()), default=0),
         "slices_changed": sum(w.slices_changed for w in written.values()),
+        "ticker_coverage": ticker_coverage,
+        "quality": "none judged yet" if quality is None else round(quality, 4),
         "seconds": watch.stop(),
-        "peak_memory_mib": peak_memory_mib(),
         **{name: value for name, value in facts.items() if value is not None},
     }
     if picture is not None:

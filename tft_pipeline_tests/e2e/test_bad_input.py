@@ -150,3 +150,16 @@ def test_yahoo_needs_to_be_told_the_tickers(home: Path) -> None:
     )
     assert found.returncode == 1
     assert "TFT_TICKERS=AAPL,MSFT" in " ".join(found.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["demo", "migrate", "doctor"])
+def test_a_home_that_cannot_be_made(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    home = tmp_path / "file" / "home"
+    environment = clean_environment(home, TFT_SENTIMENT_SCORER="vader")
+    found = command_line(command, environment=environment, check=False)
+    said = " ".join((found.stdout + found.stderr).split())
+    assert found.returncode == 1
+    assert "Traceback" not in said
+    assert str(home) in said.replace(" ", "")
+    assert "set TFT_HOME to a folder" in said

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from tft_pipeline.contracts import ACTIONS, BARS, POSTS, TABLES
+from tft_pipeline.contracts import ACTIONS, BARS, ISSUES, POSTS, TABLES
 from tft_pipeline.crash_points import NAMES
 from tft_pipeline.orchestration.assets import HISTORY, OUTCOME, TRAINING
 from tft_pipeline.orchestration.reporting import tables_of
@@ -29,7 +29,7 @@ JOBS = {
     **{asset.key.to_user_string(): "outcome" for asset in OUTCOME},
 }
 STATES = ("absent", "half there", "stale")
-_ALTERED = {BARS.name: "volume", ACTIONS.name: "value", POSTS.name: "score"}
+_ALTERED = {BARS.name: "volume", ACTIONS.name: "value", POSTS.name: "score", ISSUES.name: "tickers"}
 Hashes = dict[tuple[str, date], str]
 
 

@@ -44,6 +44,17 @@ def test_a_full_disk(tmp_path: Path, database: Database, monkeypatch: pytest.Mon
     assert finding.sentence == f"only 0.5 GiB free under {tmp_path}; free some, or set TFT_HOME to another disk."
 
 
+def test_a_home_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    home = tmp_path / "file" / "home"
+    findings = found(home)
+    assert [subject for subject, finding in findings.items() if not finding.well] == ["disk", "postgres"]
+    for subject in ("disk", "postgres"):
+        assert findings[subject].sentence == (
+            f"{home}: Not a directory. Mend that path, or set TFT_HOME to a folder that you may write to."
+        )
+
+
 def test_rows_that_vanished_behind_the_ledger(tmp_path: Path, database: Database) -> None:
     claim_world(database, config.load(home=tmp_path))
     days = [date(2024, 1, 31)]

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tft_pipeline import config
 from tft_pipeline.errors import StorageError
 from tft_pipeline.storage.database import Database
-from tft_pipeline_tests.servers import system_postgres
+from tft_pipeline_tests.servers import missing_tool, system_postgres
 
 
 def openssl(*arguments: object) -> None:
@@ -31,7 +31,7 @@ def authority(folder: Path, name: str) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine: certificates cannot be made")
+        missing_tool("no openssl on this machine: certificates cannot be made")
     made = tmp_path_factory.mktemp("tls")
     for name in ("right", "wrong"):
         authority(made, name)

@@ -7,10 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from tft_pipeline.config import TrainingSettings
 from tft_pipeline.errors import LeakageError, TrainingError
+from tft_pipeline.training import fit as fit_module
 from tft_pipeline.training import model as network_module
 from tft_pipeline.training.artifacts import dump
+from tft_pipeline.training.device import Place
 from tft_pipeline.training.fit import EpochReport, fit
 from tft_pipeline.training.identity import planned_model_id
 from tft_pipeline.training.model import ForecastNetwork, weights_of
@@ -123,6 +128,62 @@ def broken(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
             return output
 
     monkeypatch.setattr(network_module, "ForecastNetwork", Broken)
+
+
+def stepped(frames: Frames, **changes: Any) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Of a fit: the optimizer of each step, and the norm of the gradients that it was given."""
+    seen: list[tuple[torch.optim.Optimizer, float]] = []
+
+    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        seen.append((optimizer, float(torch.nn.utils.get_total_norm(gradients))))
+
+    hook = register_optimizer_step_pre_hook(look)
+    try:
+        fitted(frames, **changes)
+    finally:
+        hook.remove()
+    return seen
+
+
+def test_gradients_are_clipped_to_one(frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TrainingSettings().gradient_clip == 1.0
+    broken(monkeypatch, lambda output, _: output * 1e6)  # and so are the gradients
+    norms = [norm for _, norm in stepped(frames, gradient_clip=1.0)]
+    assert norms == pytest.approx([1.0] * len(norms), rel=1e-4)
+    assert min(norm for _, norm in stepped(frames, gradient_clip=1e12)) > 1e4
+
+
+def test_steps_are_adamws_with_the_decay_that_was_set(frames: Frames) -> None:
+    optimizers = [optimizer for optimizer, _ in stepped(frames, weight_decay=0.25)]
+    assert {type(optimizer) for optimizer in optimizers} == {torch.optim.AdamW}
+    assert {group["weight_decay"] for optimizer in optimizers for group in optimizer.param_groups} == {0.25}
+
+
+def test_mixed_precision_computes_in_bf16_and_keeps_weights_in_fp32(
+    frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, which the pipeline leaves at fp32 (device.place), but which torch's autocast can do."""
+    plain = fitted(frames)
+    monkeypatch.setattr(fit_module, "place", lambda _: Place(torch.device("cpu"), torch.bfloat16))
+    computed_in = set()
+
+    def look(module: torch.nn.Module, _: Any, output: Any) -> None:
+        if isinstance(module, torch.nn.Linear) and torch.is_grad_enabled():
+            computed_in.add(output.dtype)
+
+    hook = register_module_forward_hook(look)
+    try:
+        mixed = fitted(frames)
+    finally:
+        hook.remove()
+    assert computed_in == {torch.bfloat16}
+    assert {tensor.dtype for tensor in mixed.network.state_dict().values() if tensor.is_floating_point()} == {
+        torch.float32
+    }
+    assert mixed.metrics["precision"] == "bf16 autocast"
+    assert not torch.equal(weights(mixed), weights(plain))
+    assert mixed.metrics["validation_pinball"] == pytest.approx(plain.metrics["validation_pinball"], rel=0.05)
 
 
 def test_memory_that_runs_out_halves_the_batch_and_goes_on(frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from tft_pipeline.market.quality import WARN_BELOW, judge, quality
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.partitions import Window
 from tft_pipeline.orchestration.pieces import pieces
-from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
+from tft_pipeline.orchestration.reporting import Result, begin, coverage, covering, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sources.protocols import Span
 from tft_pipeline.storage.quarantine import between
@@ -26,7 +26,9 @@ def corporate_actions(context: dg.AssetExecutionContext, pipeline: dg.ResourcePa
     fetched = pipeline.bars.actions(pipeline.tickers, Span(window.start, window.moment))
     written = pipeline.write(context.run.run_id, {ACTIONS: fetched.frame}, window)
     check = contract_kept(pipeline.database, [ACTIONS], window)
-    return result(context, written, watch, checks=[check], source=pipeline.bars.name, problems=fetched.problems or None)
+    # Most tickers have no action on most days: covered is whoever could be asked.
+    facts = covering(set(pipeline.tickers) - fetched.problems.keys(), pipeline.tickers)
+    return result(context, written, watch, checks=[check], source=pipeline.bars.name, problems=fetched.problems or None, **facts)  # fmt: skip
 
 
 @table_asset("market", BARS, deps=[corporate_actions], pool="yahoo")
@@ -74,10 +76,9 @@ def bar_quality(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
         else f"{len(poor)} of {len(frame)} ticker-days score below {WARN_BELOW}; the worst: "
         + ", ".join(f"{row.ticker} on {row.day_start:%Y-%m-%d} {row.score:.2f}" for row in worst.itertuples()),
     )
-    mean = float(frame["score"].mean()) if len(frame) else None
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [QUALITY], window), trusted],
-        quality=mean, days_below_threshold=len(poor), **coverage(frame, pipeline.tickers if len(frame) else ()),
+        days_below_threshold=len(poor), **coverage(frame, pipeline.tickers if len(frame) else ()),
     )  # fmt: skip
 
 

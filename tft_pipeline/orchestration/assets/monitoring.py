@@ -37,7 +37,7 @@ def model_drift(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pi
     written = pipeline.write(context.run.run_id, {DRIFT: frame}, window)
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [DRIFT], window)], reason=reason,
-        drifted=int(frame["drifted"].sum()), subjects=len(frame),
+        drifted=int(frame["drifted"].sum()), subjects=len(frame), ticker_coverage="drift is judged over the bars of all tickers together",
     )  # fmt: skip
 
 

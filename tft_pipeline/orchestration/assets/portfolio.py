@@ -13,7 +13,7 @@ from tft_pipeline.orchestration.assets.signals import trading_signals
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.partitions import Window, spanning
 from tft_pipeline.orchestration.pieces import pieces
-from tft_pipeline.orchestration.reporting import Result, begin, result, table_asset
+from tft_pipeline.orchestration.reporting import Result, begin, covering, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.portfolio.figures import equity_curve
 from tft_pipeline.portfolio.ledger import Advanced, State, advance
@@ -45,6 +45,7 @@ def portfolio(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipe
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [TRADES, POSITIONS, EQUITY], window)],
         picture=equity_curve(advanced.equity) if len(advanced.equity) else None, **plain,
+        **covering({*advanced.positions["ticker"], *advanced.trades["ticker"]}, pipeline.tickers),
     )  # fmt: skip
 
 

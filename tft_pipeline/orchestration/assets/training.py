@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 from pydantic import Field
 
 from tft_pipeline import schema
@@ -13,11 +14,11 @@ from tft_pipeline.errors import ConfigError
 from tft_pipeline.orchestration.assets.features import features_hourly
 from tft_pipeline.orchestration.checks import contract_kept
 from tft_pipeline.orchestration.expected import expected_bars
-from tft_pipeline.orchestration.reporting import Result, begin, result, table_asset
+from tft_pipeline.orchestration.reporting import Result, begin, covering, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.audit import reaches_to
 from tft_pipeline.storage.read import read
-from tft_pipeline.storage.registry import model_exists
+from tft_pipeline.storage.registry import model_exists, model_metrics
 from tft_pipeline.training.artifacts import to_row
 from tft_pipeline.training.fit import EpochReport, fit
 from tft_pipeline.training.identity import planned_model_id
@@ -60,6 +61,7 @@ def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.
             checks=[contract_kept(pipeline.database, [MODELS], window)],
             model_id=model_id,
             trained=False,
+            **covering(_taught(features, model_metrics(pipeline.database, model_id)), pipeline.tickers),
         )
     calendar = expected_bars(pipeline, features, horizon_hours=settings.horizon_hours)
 
@@ -77,8 +79,14 @@ def tft_model(context: dg.AssetExecutionContext, config: Training, pipeline: dg.
     written = pipeline.write(context.run.run_id, {MODELS: rows}, window)
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [MODELS], window)], model_id=model.model_id, trained=True,
-        **_figures(model.metrics),
+        **_figures(model.metrics), **covering(model.tickers, pipeline.tickers),
     )  # fmt: skip
+
+
+def _taught(features: pd.DataFrame, metrics: dict[str, Any]) -> set[str]:
+    """The tickers that a model learned from: all there were, but those that its fit dropped."""
+    dropped: dict[str, str] = metrics["dropped_tickers"]
+    return {str(ticker) for ticker in features["ticker"].unique()} - dropped.keys()
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
