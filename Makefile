@@ -40,7 +40,7 @@ up: $(INSTALLED)
 	@exec $(BIN)/tft-pipeline up
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term --cov-fail-under=90
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
 check: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -12,9 +12,19 @@ import pytest
 from tft_pipeline.storage import embedded
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.migrate import migrate
+from tft_pipeline_tests import together
 from tft_pipeline_tests.servers import scratch_folder, system_postgres
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> together.Together:
+    return together.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = together.in_order(items)
 
 
 @pytest.fixture(scope="session")

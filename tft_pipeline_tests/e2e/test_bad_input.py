@@ -10,8 +10,6 @@ import pytest
 
 from tft_pipeline_tests.e2e.conftest import clean_environment, command_line
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 
 @pytest.fixture
 def home() -> Iterator[Path]:

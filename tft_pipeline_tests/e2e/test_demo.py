@@ -7,8 +7,6 @@ import pytest
 from tft_pipeline.contracts import TABLES
 from tft_pipeline_tests.e2e.conftest import World
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 
 def test_the_report_says_all_that_was_asked_of_it(world: World) -> None:
     report = world.report

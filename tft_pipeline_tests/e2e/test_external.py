@@ -18,8 +18,6 @@ from tft_pipeline.contracts import TABLES
 from tft_pipeline.storage.database import Database
 from tft_pipeline_tests.e2e.conftest import SMALL, World, clean_environment, command_line, content_hashes
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 
 @pytest.fixture(scope="module")
 def external(postgres15_dsn: str) -> Iterator[World]:

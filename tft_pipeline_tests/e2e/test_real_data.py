@@ -12,7 +12,7 @@ import pytest
 from tft_pipeline.contracts import TABLES
 from tft_pipeline_tests.e2e.conftest import clean_environment, command_line
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.shared]
+pytestmark = pytest.mark.shared
 
 SMALL = {
     "TFT_START": "2015-10-01",

@@ -3,11 +3,7 @@
 import json
 from datetime import date, timedelta
 
-import pytest
-
 from tft_pipeline_tests.e2e.conftest import World
-
-pytestmark = pytest.mark.xdist_group("e2e")
 
 
 def test_a_past_moment_is_rebuilt_and_found_equal(world: World) -> None:

@@ -22,8 +22,6 @@ from tft_pipeline.orchestration.reporting import partitioned_assets
 from tft_pipeline_tests.e2e.conftest import World
 from tft_pipeline_tests.servers import missing_tool
 
-pytestmark = pytest.mark.xdist_group("e2e")
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

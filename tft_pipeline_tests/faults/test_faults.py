@@ -11,8 +11,6 @@ from tft_pipeline_tests.faults import crowd, kills, orphans, postgres, propertie
 from tft_pipeline_tests.faults.report import written
 from tft_pipeline_tests.faults.trials import Outcome, Results, Suite
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 DRAWN = random.SystemRandom().randrange(1000, 10**6)
 Run = Callable[[str], Outcome]
 # Every asset and every point at least once; which goes with which is drawn by the seed.
