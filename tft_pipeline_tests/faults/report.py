@@ -14,12 +14,14 @@ REPORT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
 def written(folder: Path, suites: Sequence[Suite]) -> str:
     rows = [row for file in sorted(folder.glob("*.jsonl")) for row in Results(file).rows]
+    commits = Counter(row["commit"] for row in rows)
+    of_commits = ", ".join(f"{name} ({count:,} trials)" for name, count in commits.most_common())
     lines = [
         "# Reliability",
         "",
         "What was done to this pipeline on purpose, and what it lost. Made by `make faults` (hours; it goes on where it was cut off) on "
         f"{datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, embedded PostgreSQL 18.",
-        "A part of it, with fixed seeds and one drawn anew, runs in `make test`.",
+        f"Commits under trial: {of_commits or 'none'}. A part of it, with fixed seeds and one drawn anew, runs in `make test`.",
         "",
         "| test | aim | trials done | counted | faults |",
         "| --- | --- | --- | --- | --- |",

@@ -1,6 +1,7 @@
 """The part of the fault suites that every test run takes: fixed seeds, and one drawn anew, which a failure prints."""
 
 import random
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -89,3 +90,4 @@ def test_a_long_run_goes_on_where_it_was_and_its_faults_are_listed(tmp_path) -> 
     assert "| 2 of 200 | 1 refused | 1 |" in text
     assert "| 0 of 1,000 | nothing yet | 0 |" in text
     assert "- orphan writer against its successor, 1: it was written" in text
+    assert re.search(r"Commits under trial: \S+ \(2 trials\)\.", text)

@@ -1,9 +1,11 @@
 """Trials, their outcomes, and the file that lets a long run be taken up again."""
 
 import json
+import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,21 @@ class Results:
         return {row["key"] for row in self.rows if row["suite"] == suite}
 
     def add(self, suite: str, key: str, outcome: Outcome, seconds: float) -> None:
-        row = {"suite": suite, "key": key, "seconds": round(seconds, 3), **asdict(outcome)}
+        row = {"suite": suite, "key": key, "seconds": round(seconds, 3), "commit": commit(), **asdict(outcome)}
         self.rows.append(row)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+@cache
+def commit() -> str:
+    """The commit under trial, `+` where files differ from it; `unknown` outside of git."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
