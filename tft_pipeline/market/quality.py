@@ -15,6 +15,7 @@ from tft_pipeline.market.sessions import Calendar, infer_phase
 WARN_BELOW = 0.8
 
 PRICES = ["open", "high", "low", "close"]
+_LEAST_PRICE = min(column.minimum or 0.0 for column in BARS.columns if column.name in PRICES)  # what the table takes
 _UNIT_ERROR = 20.0  # times the bar before: no hour of an equity has moved so far; cents for dollars (100) have
 _OUTLIER_DEVIATIONS = 12.0  # robust deviations of the ticker's own hourly returns
 # JSON has no such numbers, and PostgreSQL's jsonb refuses what Python writes for them.
@@ -73,7 +74,7 @@ def _rules(bars: pd.DataFrame) -> list[tuple[str, pd.Series]]:
         ("a price is missing or not finite", missing),
         (
             "a price is not above zero",
-            ~missing & pd.Series((prices.to_numpy(np.float64) <= 0).any(axis=1), index=bars.index),
+            ~missing & pd.Series((prices.to_numpy(np.float64) < _LEAST_PRICE).any(axis=1), index=bars.index),
         ),
         ("high is below low", bars["high"] < bars["low"]),
         ("open lies outside low and high", (bars["open"] < bars["low"]) | (bars["open"] > bars["high"])),

@@ -43,6 +43,7 @@ def test_sound_bars_pass_unchanged():
         ({"low": -np.inf}, "a price is missing or not finite"),
         ({"open": 0.0}, "a price is not above zero"),
         ({"low": -1.0}, "a price is not above zero"),
+        ({"low": 1.9e-305}, "a price is not above zero"),
         ({"high": 98.0}, "high is below low"),
         ({"open": 98.0}, "open lies outside low and high"),
         ({"open": 102.0}, "open lies outside low and high"),
