@@ -70,8 +70,8 @@ def kill(server: EmbeddedServer, children: Nursery, asset: str, point: str, seed
     first, last = (TRAINED_ON, TRAINED_ON) if JOBS[asset] == "retrain" else WINDOW
     days = sorted({first, last})
     with copy_of(server) as database:
-        reference = _hashes(database, tables, days)
-        _bring_to(STATES[seed // 2 % len(STATES)], database, tables, days)
+        reference = hashes(database, tables, days)
+        bring_to(STATES[seed // 2 % len(STATES)], database, tables, days)
         run = {
             "dsn": database.dsn,
             "job": JOBS[asset],
@@ -81,11 +81,11 @@ def kill(server: EmbeddedServer, children: Nursery, asset: str, point: str, seed
         }
         struck = children.order("run", **run, point=point, visit=1 + seed % 2)
         if struck["status"] == 0:  # it passes there once only
-            _bring_to(STATES[seed // 2 % len(STATES)], database, tables, days)
+            bring_to(STATES[seed // 2 % len(STATES)], database, tables, days)
             struck = children.order("run", **run, point=point, visit=1)
         faults = [] if struck["killed"] else [f"it was not killed: status {struck['status']}"]
         faults += damaged(database, tables) + disagreements(database) + duplicates(database) + unbalanced(database)
-        ledger = _hashes(database, tables, days)
+        ledger = hashes(database, tables, days)
         lost = [said for said in struck["said"] if ledger.get((said[0], date.fromisoformat(said[1]))) != said[2]]
         faults += [f"acknowledged and lost: {name} on {day}" for name, day, _ in lost]
         reconciled = children.order("reconcile", dsn=database.dsn, assets=[asset])
@@ -95,7 +95,7 @@ def kill(server: EmbeddedServer, children: Nursery, asset: str, point: str, seed
         again = children.order("run", **run)
         if again["status"]:
             faults.append(f"the rerun failed with status {again['status']}")
-        differing = {at for at in reference if _hashes(database, tables, days).get(at) != reference[at]}
+        differing = {at for at in reference if hashes(database, tables, days).get(at) != reference[at]}
         faults += [f"after the rerun {name} of {day} is another" for name, day in sorted(differing)]
         faults += damaged(database, tables) + disagreements(database) + duplicates(database) + unbalanced(database)
         return Outcome(
@@ -104,7 +104,7 @@ def kill(server: EmbeddedServer, children: Nursery, asset: str, point: str, seed
         )
 
 
-def _hashes(database: Database, tables: tuple[Table, ...], days: list[date]) -> Hashes:
+def hashes(database: Database, tables: tuple[Table, ...], days: list[date]) -> Hashes:
     with database.connect() as connection:
         rows = connection.execute(
             "SELECT table_name, slice_day, content_hash FROM ops.slices WHERE table_name = ANY(%s) AND slice_day = ANY(%s)",
@@ -113,7 +113,7 @@ def _hashes(database: Database, tables: tuple[Table, ...], days: list[date]) -> 
     return {(name, day): content for name, day, content in rows}
 
 
-def _bring_to(state: str, database: Database, tables: tuple[Table, ...], days: list[date]) -> None:
+def bring_to(state: str, database: Database, tables: tuple[Table, ...], days: list[date]) -> None:
     """The window's slices gone, the last of them gone, or holding something else than they should."""
     together = len(tables) > 1 and tables[0].name.startswith(
         "portfolio."
