@@ -16,7 +16,7 @@ def redacted(text: str) -> str:
     return _KEY_SECRET.sub(r"\g<head>***", text)
 
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _NO_HANDLES = {errno.EMFILE, errno.ENFILE}
 
 
@@ -24,7 +24,7 @@ def in_words(error: OSError) -> str:
     """What the operating system refused, as a sentence: file, reason, remedy."""
     path = error.filename if error.filename is not None else error.filename2
     reason = error.strerror or str(error) or type(error).__name__
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         remedy = "Make room on that disk, or set TFT_HOME to a folder on another."
     elif error.errno in _NO_HANDLES:
         remedy = "Raise the limit of open files (ulimit -n), or end what else runs."

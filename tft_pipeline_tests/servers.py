@@ -25,14 +25,13 @@ def system_postgres(*more: str, prepare: Callable[[Path], None] | None = None) -
     more: settings. prepare: given the data folder before the server starts; what it makes there belongs to the server's account.
     Skips where the system has no server; fails if TFT_REQUIRE_TOOLS=1.
     """
-    programs = _system_programs()
-    root = os.geteuid() == 0
-    account = next((name for name in ("postgres", "nobody") if _has_account(name)), None) if root else None
-    as_account = {"user": account, "group": pwd.getpwnam(account).pw_gid, "extra_groups": []} if account else {}
+    programs = system_programs()
+    who = account()
+    as_account = {"user": who, "group": pwd.getpwnam(who).pw_gid, "extra_groups": []} if who else {}
     home = scratch_folder()
     password = secrets.token_urlsafe(12)
     (home / "password").write_text(password)
-    _give(account, home, home / "password")
+    _give(who, home, home / "password")
     data = home / "data"
     options = [
         "--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={home / 'password'}", "--no-sync",
@@ -43,7 +42,7 @@ def system_postgres(*more: str, prepare: Callable[[Path], None] | None = None) -
     )
     if prepare is not None:
         prepare(data)
-        _give(account, *data.iterdir())
+        _give(who, *data.iterdir())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -82,7 +81,7 @@ def scratch_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="tft-test-", dir=memory if roomy else None))
 
 
-def _system_programs() -> Path:
+def system_programs() -> Path:
     """The folder of the system's PostgreSQL programs. See missing_tool where there is no server."""
     pg_config = shutil.which("pg_config")
     if pg_config is None:
@@ -93,6 +92,13 @@ def _system_programs() -> Path:
             f"{programs} has no initdb: install a system PostgreSQL (postgresql-15) to test against an external server"
         )
     return programs
+
+
+def account() -> str | None:
+    """The system user that servers run as; None is ourselves, which PostgreSQL refuses to root."""
+    if os.geteuid() != 0:
+        return None
+    return next((name for name in ("postgres", "nobody") if _has_account(name)), None)
 
 
 def _has_account(name: str) -> bool:

@@ -8,7 +8,7 @@ from psycopg import sql
 from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import PipelineError, redacted
-from tft_pipeline.storage import partitions, partman, retention, roles, upkeep
+from tft_pipeline.storage import lineage, partitions, partman, retention, roles, upkeep
 from tft_pipeline.storage.database import Database
 
 Question = tuple[str, Callable[[], str]]
@@ -19,6 +19,7 @@ _SHOWN_LETTERS = 160  # of a statement
 
 def questions(settings: Settings, database: Database) -> Iterator[Question]:
     """(subject, question); a question answers with a sentence, or raises PipelineError with one that says what to do."""
+    yield "last write", lambda: lineage.found(database)
     yield "roles", lambda: _roles(database)
     yield "slow queries", lambda: _slow_query_log(database)
     yield "statements", lambda: _statements(database)

@@ -8,12 +8,15 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
-from tft_pipeline import config
+from tft_pipeline import config, errors
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import PipelineError
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
+
+_OURS = tuple(f"{PipelineError.__module__}.{name}: " for name in vars(errors) if name.endswith("Error"))
 
 
 def prepare_home(settings: Settings) -> None:
@@ -84,8 +87,14 @@ def _first_failure(outcome: dg.ExecuteInProcessResult) -> str:
                 return f"{event.step_key}: its check '{check.check_name}' failed: {check.description}"
         if event.is_step_failure:
             error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
             if error is not None:
-                return f"{event.step_key}: {error.message.strip()}"
+                return f"{event.step_key}: {own_words(error)}"
     return "the run failed before its first asset"
+
+
+def own_words(error: SerializableErrorInfo) -> str:
+    """Of an error and what caused it, what one of ours said, for it says what to do; else what the first cause said."""
+    while not error.message.startswith(_OURS) and error.cause is not None:
+        error = error.cause
+    said = error.message.strip()
+    return said.split(": ", maxsplit=1)[-1] if said.startswith(_OURS) else said

@@ -4,13 +4,16 @@ from datetime import timedelta
 
 import dagster as dg
 
-from tft_pipeline.contracts import DRIFT
+from tft_pipeline import config
+from tft_pipeline.contracts import DRIFT, FEATURES
 from tft_pipeline.monitoring.policy import retrain_request
 from tft_pipeline.orchestration.jobs import retrain
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.reconciling import compare
+from tft_pipeline.orchestration.refreshes import GOING
 from tft_pipeline.orchestration.reporting import partitioned_assets
 from tft_pipeline.orchestration.resources import Pipeline
+from tft_pipeline.storage.audit import reaches_to
 from tft_pipeline.storage.ledger import newest
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.registry import models_by
@@ -31,6 +34,17 @@ def drift_sensor(
     if day is None:
         return dg.SkipReason("monitoring.drift is empty: the drift asset has not found a model and enough rows yet")
     now = pipeline.now()
+    yesterday = (now - timedelta(days=1)).date()
+    target = min(yesterday, pipeline.settings.end or yesterday)
+    # After a downtime, drift is of the days before it, and a training of yesterday would find nothing to learn from.
+    for table in (FEATURES, DRIFT):
+        reached = reaches_to(pipeline.database, table, target)
+        if reached is None or reached < config.day_start(target + timedelta(days=1)):
+            return dg.SkipReason(f"{table.name} of {target} is not complete yet: the hourly refresh comes first")
+    for record in context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name, statuses=GOING), limit=1):
+        return dg.SkipReason(
+            f"retrain run {record.dagster_run.run_id[:8]} is in progress: what it leaves is judged after it"
+        )
     rows = read(pipeline.database, DRIFT, day, day + timedelta(days=1))
     models = models_by(pipeline.database, before=now)
     runs = context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name), limit=50)
@@ -42,8 +56,6 @@ def drift_sensor(
     )  # fmt: skip
     if not request.wanted:
         return dg.SkipReason(request.reason)
-    yesterday = (now - timedelta(days=1)).date()
-    target = min(yesterday, pipeline.settings.end or yesterday)
     training_day = target.isoformat()
     wanted = dg.RunRequest(run_key=request.run_key, partition_key=training_day, tags={"tft/reason": request.reason})
     return dg.SensorResult(

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 
-import pandas as pd
 from psycopg import sql
 
 from tft_pipeline.contracts import TABLES
-from tft_pipeline.schema import UTC, Table
+from tft_pipeline.schema import Table
 from tft_pipeline.storage import composed, merge
 from tft_pipeline.storage.database import Database
 
@@ -40,16 +39,6 @@ def reaches_to(database: Database, table: Table, day: date) -> datetime | None:
             "SELECT reaches_to FROM ops.slices WHERE table_name = %s AND slice_day = %s", (table.name, day)
         ).fetchone()
     return row[0] if row else None
-
-
-def reaches_since(database: Database, first: date) -> pd.DataFrame:
-    """table_name, slice_day (date), reaches_to of every slice from first on."""
-    with database.connect() as connection:
-        rows = connection.execute(
-            "SELECT table_name, slice_day, reaches_to FROM ops.slices WHERE slice_day >= %s ORDER BY slice_day, table_name",
-            (first,),
-        ).fetchall()
-    return pd.DataFrame(rows, columns=["table_name", "slice_day", "reaches_to"]).astype({"reaches_to": UTC})
 
 
 def disagreements(database: Database) -> list[str]:

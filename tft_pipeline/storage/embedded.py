@@ -9,6 +9,7 @@ and whoever can have that lock alone on leaving is the last and stops the server
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -29,7 +30,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from tft_pipeline.errors import StorageError
+from tft_pipeline.errors import NO_ROOM, StorageError, in_words
 
 VERSION = 18
 _PORT = 5432  # only the socket's name; no TCP port is opened
@@ -152,9 +153,8 @@ def start(home: Path) -> EmbeddedServer:
                 raise
             return EmbeddedServer(data, pid, handle, started_here=started_here)
     except OSError as error:
-        raise StorageError(
-            f"the embedded PostgreSQL cannot use {home}: {error}. Set TFT_HOME to a folder you may write."
-        ) from None
+        full = error.errno in NO_ROOM
+        raise StorageError(f"the embedded PostgreSQL cannot use {home}: {in_words(error)}", transient=full) from None
 
 
 @contextlib.contextmanager
@@ -383,7 +383,10 @@ def _program(name: str, arguments: list[str], account: str | None, *, what: str,
         output.seek(0)
         said = output.read().strip()
     if done.returncode != 0:
-        raise StorageError(f"the embedded PostgreSQL {what}: {name} says: {said}\n{_tail(log)}".rstrip())
+        told = f"the embedded PostgreSQL {what}: {name} says: {said}\n{_tail(log)}".rstrip()
+        full = os.strerror(errno.ENOSPC) in told
+        advice = "\nMake room on that disk, or set TFT_HOME to a folder on another." if full else ""
+        raise StorageError(told + advice, transient=full)
 
 
 def _tail(log: Path | None) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from tft_pipeline.config import Settings
 from tft_pipeline.storage import embedded
 from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.lineage import memory_of
 from tft_pipeline.storage.migrate import migrate
 from tft_pipeline.storage.world import claim_world
 
@@ -18,11 +19,11 @@ def open_database(settings: Settings) -> Iterator[Database]:
     Raises StorageError: not reachable, too old, or holding another world.
     """
     if settings.postgres_dsn is not None:
-        yield _ready(Database(settings.postgres_dsn.get_secret_value()), settings)
+        yield _ready(Database(settings.postgres_dsn.get_secret_value(), memory=memory_of(settings)), settings)
         return
     settings.home.mkdir(parents=True, exist_ok=True)
     with embedded.start(settings.home) as server:
-        yield _ready(Database(server.dsn(settings.world)), settings)
+        yield _ready(Database(server.dsn(settings.world), memory=memory_of(settings)), settings)
 
 
 def _ready(database: Database, settings: Settings) -> Database:

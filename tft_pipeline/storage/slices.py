@@ -4,6 +4,7 @@ A month is one transaction, whatever the number of tables: locks, fence, staging
 or nothing of them, and running again writes what is missing and not one row more.
 """
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -18,13 +19,14 @@ from psycopg.rows import TupleRow
 
 from tft_pipeline import schema
 from tft_pipeline.crash_points import reached
-from tft_pipeline.errors import ContractError, StaleWriterError
+from tft_pipeline.errors import ContractError, StaleWriterError, StorageError
 from tft_pipeline.schema import Table
-from tft_pipeline.storage import merge, partitions, quarantine
+from tft_pipeline.storage import blockers, lineage, merge, partitions, quarantine
 from tft_pipeline.storage.database import Database
 
-_LOCK_SECONDS = 60
-_STATEMENT_SECONDS = 600
+_LOCK_SECONDS = 60.0
+_STATEMENT_SECONDS = 600.0
+_DRAWN_BITS = 20
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,11 @@ def take_generation(database: Database, tables: Iterable[Table], days: Iterable[
     Take it before the work begins, hand it to `write`: a predecessor that was given up, but lives on, is then refused.
     """
     names, wanted = [table.name for table in tables], sorted(set(days))
-    with database.connect() as connection:
+    with blockers.named(database, names, wanted), database.connect() as connection:
+        lineage.check(database, connection)
         row = connection.execute("SELECT nextval('ops.generations')").fetchone()
-        generation = int(row[0]) if row else 0
+        # A server that was restored or promoted may give the same number again: what is drawn tells its claim from the forgotten one.
+        generation = (int(row[0]) if row else 0) << _DRAWN_BITS | secrets.randbits(_DRAWN_BITS)
         connection.execute(
             """
             INSERT INTO ops.fences AS f (table_name, slice_day, generation)
@@ -98,7 +102,7 @@ def write(
     the frame lacks stay.
     quarantined: refused rows (day, ticker, reason, row: JSON text) of the only table in frames; known refusals are not doubled.
     reaches_to: moment up to which the input was complete; None: the days are over. Recorded, no more than the end of each day.
-    generation: from take_generation; None takes one now.
+    generation: from take_generation, for these tables and days; None takes one now.
     at_once: all months in one transaction, for rows that must agree across months at every moment, as a ledger's do.
     Raises ContractError (nothing is written), StaleWriterError (a later writer took over), StorageError; months that were committed
     before the error stay.
@@ -109,14 +113,17 @@ def write(
     reached("writer: validated")
     if generation is None:
         generation = take_generation(database, frames, wanted)
-    for table, part in parts.items():
-        partitions.ensure(database, partitions.of_table(table), part.days)
-    if len(refused):
-        partitions.ensure(database, ["ops.quarantine"], refused["day"])
+    names = [table.name for table in frames]
+    with blockers.named(database, names, wanted):
+        for table, part in parts.items():
+            partitions.ensure(database, partitions.of_table(table), part.days)
+        if len(refused):
+            partitions.ensure(database, ["ops.quarantine"], refused["day"])
     reached("writer: partitions made")
     sums = {table: _Sum() for table in frames}
     writer = merge.Writer(generation, run_id, code_version, reaches_to)
-    with database.connect() as connection:
+    last: tuple[str, date] | None = None
+    with blockers.named(database, names, wanted), database.connect() as connection:
         for table in parts:
             merge.stage(connection, table)
         connection.commit()
@@ -124,12 +131,14 @@ def write(
         for _, group in groupby(wanted, key=lambda day: at_once or (day.year, day.month)):
             month = list(group)
             with connection.transaction():
-                _claim(connection, [table.name for table in parts], month, generation)
+                _claim(connection, names, month, generation)
                 reached("writer: locked")
                 for table, part in parts.items():
                     started = perf_counter()
-                    sums[table].add(merge.merge(connection, table, part.rows(month), month, writer))
+                    merged = merge.merge(connection, table, part.rows(month), month, writer)
+                    sums[table].add(merged)
                     sums[table].seconds += perf_counter() - started
+                    last = (table.name, merged.changed[-1]) if merged.changed else last
                 if len(refused):
                     only = next(iter(parts))
                     sums[only].rows_quarantined += quarantine.add(
@@ -137,6 +146,8 @@ def write(
                     )
                 reached("writer: before commit")
             reached("writer: month committed")
+        if last is not None:
+            lineage.remember(database, connection, *last, generation)
     reached("writer: all committed")
     return {
         table.name: Written(
@@ -190,21 +201,28 @@ def _claim(
     )
     slices = {"names": list(names), "days": list(month), "generation": generation}
     connection.execute(
-        """
-        SELECT pg_advisory_xact_lock(key) FROM (
-            SELECT DISTINCT hashtextextended('tft-pipeline slices ' || name || ' ' || to_char(day, 'YYYY-MM'), 0) AS key
-            FROM unnest(%(names)s::text[]) AS name CROSS JOIN unnest(%(days)s::date[]) AS day ORDER BY key OFFSET 0) AS keys""",
+        sql.SQL("SELECT pg_advisory_xact_lock(key) FROM ({} ORDER BY key OFFSET 0) AS keys").format(
+            blockers.SLICES_KEYS
+        ),
         slices,
     )
-    later = connection.execute(
+    other = connection.execute(
         """
-        SELECT table_name, slice_day, generation FROM ops.fences
-        WHERE table_name = ANY(%(names)s) AND slice_day = ANY(%(days)s) AND generation > %(generation)s
-        ORDER BY slice_day, table_name LIMIT 1""",
+        SELECT name, day, f.generation
+        FROM unnest(%(names)s::text[]) AS name CROSS JOIN unnest(%(days)s::date[]) AS day
+        LEFT JOIN ops.fences f ON f.table_name = name AND f.slice_day = day
+        WHERE f.generation IS DISTINCT FROM %(generation)s
+        ORDER BY f.generation > %(generation)s DESC NULLS LAST, day, name LIMIT 1""",
         slices,
     ).fetchone()
-    if later is not None:
-        name, day, newer = later
+    if other is not None:
+        name, day, newer = other
+        if newer is None or newer < generation:
+            raise StorageError(
+                f"{name}: this database does not know the claim (generation {generation}) on the slice of {day}: it was taken on another "
+                "server, or a backup was restored since. Nothing of this month was written: run it again.",
+                transient=True,
+            )
         raise StaleWriterError(
             f"{name}: a later writer (generation {newer}) has taken over the slice of {day} from this one ({generation}). "
             "Nothing of this month was written: let the later one finish, or run again."

@@ -167,6 +167,30 @@ def test_a_second_up_is_refused_with_the_first_ones_process(served: Served, worl
     assert f"is already up (process {served.process.pid})" in " ".join(found.stderr.split())
 
 
+def test_whatever_is_killed_comes_back(served: Served, world: World) -> None:
+    services = [process for process in served.family if "postgres" not in process.name()]
+    assert len(services) == 3
+    for process in services:
+        process.kill()
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            answer = served.ask(
+                """{repositoriesOrError {... on RepositoryConnection {nodes {name}}}
+                    instance {daemonHealth {allDaemonStatuses {daemonType healthy}}}}"""
+            )
+            if answer["repositoriesOrError"].get("nodes"):
+                break
+        except OSError:
+            pass  # the page is not back yet
+        assert time.monotonic() < deadline, "they did not come back within 90 s"
+        time.sleep(0.5)
+    log = (world.home / "up.log").read_text()
+    for name in ("code server", "web page", "daemon"):
+        assert re.search(rf"the {name} \(process \d+\) ended with status -9 .* started again in 0 s", log), name
+    served.family = psutil.Process(served.process.pid).children(recursive=True)
+
+
 def test_it_stops_all_that_it_started(served: Served, world: World) -> None:
     started = [p for p in served.family if p.is_running()]
     assert started

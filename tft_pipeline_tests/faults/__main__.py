@@ -5,13 +5,13 @@ import random
 import time
 from pathlib import Path
 
-from tft_pipeline_tests.faults import crowd, kills, orphans, postgres, processes, properties, writes
+from tft_pipeline_tests.faults import crowd, days, kills, orphans, postgres, processes, properties, writes
 from tft_pipeline_tests.faults.report import REPORT, written
 from tft_pipeline_tests.faults.trials import Results, Suite
 
 SUITES: dict[str, Suite] = {
     "kills": kills.SUITE, "writes": writes.SUITE, "postgres": postgres.SUITE, "orphans": orphans.SUITE, "writers": crowd.WRITERS_SUITE,
-    "partitions": crowd.MAKERS_SUITE, "properties": properties.SUITE, "processes": processes.SUITE,
+    "partitions": crowd.MAKERS_SUITE, "properties": properties.SUITE, "processes": processes.SUITE, "days": days.SUITE,
 }  # fmt: skip
 
 

@@ -3,11 +3,13 @@
 The processes are those of `up`, kept alive by its supervisor, with the project's own dagster.yaml; only its times are shorter.
 """
 
+import json
 import os
 import random
 import socket
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,6 @@ from typing import Any
 import dagster as dg
 import psutil
 import yaml
-from dagster_graphql import DagsterGraphQLClient
 
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TABLES
@@ -27,14 +28,14 @@ from tft_pipeline.orchestration.reconciling import compare
 from tft_pipeline.orchestration.reporting import tables_of
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
 from tft_pipeline.orchestration.supervising import Supervisor, session
-from tft_pipeline.storage import embedded
 from tft_pipeline.storage.audit import damaged, disagreements
 from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.embedded import EmbeddedServer
 from tft_pipeline_tests.faults import kills
-from tft_pipeline_tests.faults.nursery import nursery
 from tft_pipeline_tests.faults.trials import Outcome, Suite
-from tft_pipeline_tests.faults.world import TEMPLATE, VALUES, WINDOW, copy_of, duplicates, settings, unbalanced
+from tft_pipeline_tests.faults.world import VALUES, WINDOW, copy_of, duplicates, settings, unbalanced
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 TARGETS = ("daemon", "code server", "run worker", "all together")
 MAX_RUNTIME_SECONDS = 60  # in dagster.yaml hours; the bound below is the same sum
 SPARE_SECONDS = 60
@@ -46,6 +47,8 @@ SHORTER = {
 }
 RETRY_SECONDS = 20.0  # the daemon sees a crash, and asks for another try, within this
 GIVE_UP_SECONDS = 300.0
+LAUNCH = """mutation ($asked: ExecutionParams!) {launchRun(executionParams: $asked)
+    {__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"""
 ASSETS = [asset for asset, job in kills.JOBS.items() if job != "retrain"]
 DAYS = list(WINDOW)
 
@@ -57,21 +60,35 @@ class Yard:
     database: Database
     instance: dg.DagsterInstance
     keeper: Supervisor
-    client: DagsterGraphQLClient
+    port: int
     reference: dict[tuple[str, date], str]
 
     def submit(self) -> str:
+        """Launch a refresh of the window as the page does; its run id."""
         tags = {RANGE_START: DAYS[0].isoformat(), RANGE_END: DAYS[-1].isoformat()}
-        asked = time.monotonic()
-        while True:  # the page, or the code server behind it, may still be coming back
+        job = {"repositoryLocationName": services.LOCATION, "repositoryName": "__repository__", "jobName": "refresh"}
+        asked = {
+            "selector": job, "runConfigData": {}, "mode": "default",
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }  # fmt: skip
+        request = urllib.request.Request(
+            f"http://{services.HOST}:{self.port}/graphql",
+            json.dumps({"query": LAUNCH, "variables": {"asked": asked}}).encode(),
+            {"content-type": "application/json"},
+        )
+        said = ""
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
             try:
-                return self.client.submit_job_execution(
-                    "refresh", repository_location_name=services.LOCATION, repository_name="__repository__", tags=tags
-                )
-            except Exception:
-                if time.monotonic() - asked > GIVE_UP_SECONDS:
-                    raise
-                self.wait(0.5)
+                with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                    said = answer.read().decode()
+                launched = json.loads(said)["data"]["launchRun"]
+                if launched["__typename"] == "LaunchRunSuccess":
+                    return str(launched["run"]["runId"])
+            except (OSError, TypeError) as error:  # the page, or the code server behind it, may still be coming back
+                said = said or repr(error)
+            self.wait(0.5)
+        raise RuntimeError(f"no run could be launched within {GIVE_UP_SECONDS:g} s: {said}")
 
     def wait(self, seconds: float) -> None:
         """Let time pass, and the supervisor do its work."""
@@ -127,25 +144,22 @@ class Yard:
 
 
 @contextmanager
-def yard() -> Iterator[Yard]:
+def yard(server: EmbeddedServer) -> Iterator[Yard]:
+    """server: one whose template holds the small world (kills.world)."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tft-yard-")))
-        home.chmod(0o755)
-        server = stack.enter_context(embedded.start(home))
-        children = stack.enter_context(nursery(home))
-        prepared = children.order("prepare", dsn=server.dsn(TEMPLATE))
-        if prepared["status"]:
-            raise RuntimeError((home / "nursery.log").read_text()[-3000:])
         database = stack.enter_context(copy_of(server))
         stack.callback(_restored, dict(os.environ))
         os.environ.update(_environment())
         chosen = settings(home)
         instance = stack.enter_context(launch.recorded_in(chosen, database.dsn))
         _hurry(chosen)
-        keeper = stack.enter_context(Supervisor({**os.environ, "OMP_NUM_THREADS": "1"}, home, home / "up.log"))
+        keeper = stack.enter_context(
+            Supervisor({**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}, home, home / "up.log")
+        )
         socket_path, port = chosen.dagster_home / "code.sock", _free_port()
         keeper.start("code server", services.code_server(socket_path))
-        _until(lambda: services.answers(socket_path))
+        _until(lambda: keeper.refuse_dead("code server") or services.answers(socket_path))
         keeper.start("web page", services.web_page(port, services.workspace_file(chosen, socket_path)))
         keeper.start("daemon", services.daemon(services.workspace_file(chosen, socket_path)))
         _until(lambda: services.serves(port))
@@ -153,7 +167,7 @@ def yard() -> Iterator[Yard]:
             database,
             instance,
             keeper,
-            DagsterGraphQLClient("127.0.0.1", port_number=port),
+            port,
             kills.hashes(database, TABLES, DAYS),
         )
 
@@ -293,7 +307,7 @@ def _restored(environment: dict[str, str]) -> None:
 
 @contextmanager
 def _session() -> Iterator[Callable[[str], Outcome]]:
-    with yard() as here:
+    with kills.world() as (server, _), yard(server) as here:
         yield lambda key: trial(here, key)
 
 

@@ -101,10 +101,10 @@ def test_what_passes_is_tried_again_and_what_does_not_fails_at_once(
     assert len(tried) == 3
 
 
-def test_its_schedule_is_on_and_runs_at_night(database: Database, tmp_path: Path) -> None:
+def test_its_schedule_is_on_and_looks_every_hour(database: Database, tmp_path: Path) -> None:
     definitions = build(config.load(home=tmp_path, start=date(2026, 1, 1)))
     schedule = definitions.resolve_schedule_def("daily_upkeep")
-    assert (schedule.cron_schedule, schedule.default_status) == ("37 2 * * *", dg.DefaultScheduleStatus.RUNNING)
+    assert (schedule.cron_schedule, schedule.default_status) == ("37 * * * *", dg.DefaultScheduleStatus.RUNNING)
     assert daily_upkeep.execution_timezone == "UTC"
 
 

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, date, datetime
 
 from tft_pipeline import contracts
-from tft_pipeline.storage.audit import damaged, disagreements, reaches_since, reaches_to, rows_promised, rows_written_by
+from tft_pipeline.storage.audit import damaged, disagreements, reaches_to, rows_promised, rows_written_by
 from tft_pipeline.storage.slices import write
 
 from .frames import frame
@@ -42,9 +42,6 @@ def test_what_slices_promise_and_how_far_they_reach(database):
     assert reaches_to(database, contracts.BARS, DAYS[1]) == reach
     assert reaches_to(database, contracts.BARS, DAYS[0]) == datetime(2024, 2, 1, tzinfo=UTC)
     assert reaches_to(database, contracts.BARS, date(2024, 2, 2)) is None
-    since = reaches_since(database, DAYS[1])
-    assert since[["table_name", "slice_day"]].to_numpy().tolist() == [["market.bars", DAYS[1]]]
-    assert reaches_since(database, date(2025, 1, 1)).empty
 
 
 def test_nothing_disagrees_after_the_writer(any_database):

@@ -115,3 +115,42 @@ def test_repr_shows_where_but_no_password():
     )
     assert "malformed" in repr(Database("nonsense:s3cret@"))
     assert "s3cret" not in repr(Database("nonsense:s3cret@"))
+
+
+def test_a_server_that_died_without_a_word_is_given_up_in_a_minute_unless_the_dsn_says_otherwise(postgres15_dsn):
+    with Database(postgres15_dsn).connect() as connection:
+        given = connection.info.get_parameters()
+    assert (given["keepalives_idle"], given["keepalives_interval"], given["keepalives_count"]) == ("30", "10", "3")
+    assert given["tcp_user_timeout"] == "60000"
+    with Database(f"{postgres15_dsn}?keepalives_idle=7").connect() as connection:
+        assert connection.info.get_parameters()["keepalives_idle"] == "7"
+
+
+def test_a_server_without_a_free_connection_or_that_just_starts_may_be_asked_again(postgres15_dsn):
+    with psycopg.connect(postgres15_dsn, autocommit=True) as admin:
+        admin.execute("CREATE ROLE one LOGIN PASSWORD 'one' CONNECTION LIMIT 1")
+    one = re.sub(r"//[^@]+@", "//one:one@", postgres15_dsn)
+    with (
+        psycopg.connect(one),
+        pytest.raises(StorageError, match=r"too many connections.*raise max_connections") as caught,
+    ):
+        Database(one).check()
+    assert caught.value.transient
+    assert module._advice("FATAL: the database system is starting up").startswith("The server is starting up")
+
+
+def test_only_what_may_pass_by_itself_is_transient(database):
+    for statement, passes in (
+        ("DO $$ BEGIN RAISE 'disk' USING ERRCODE = '53100'; END $$", True),
+        ("DO $$ BEGIN RAISE 'memory' USING ERRCODE = '53200'; END $$", True),
+        ("DO $$ BEGIN RAISE 'temp_file_limit' USING ERRCODE = '53400'; END $$", False),
+        ("DO $$ BEGIN RAISE 'deadlock' USING ERRCODE = '40P01'; END $$", True),
+        ("DO $$ BEGIN RAISE 'readonly' USING ERRCODE = '25006'; END $$", False),
+        ("SELECT 1/0", False),
+    ):
+        with pytest.raises(StorageError) as caught, database.connect() as connection:
+            connection.execute(statement)
+        assert caught.value.transient == passes, statement
+    with pytest.raises(StorageError) as caught, database.connect() as connection:
+        connection.execute("SELECT %s", (object(),))  # refused by psycopg itself: nothing is wrong with the connection
+    assert not caught.value.transient

@@ -298,7 +298,7 @@ def test_a_half_made_cluster_is_made_anew(home):
 
 def test_a_home_that_cannot_be_written_is_named(home):
     home.parent.joinpath("file").write_text("")
-    with pytest.raises(StorageError, match=r"cannot use .*file/home: .*Set TFT_HOME to a folder you may write"):
+    with pytest.raises(StorageError, match=r"cannot use .*file/home: .*set TFT_HOME to a folder that you may write to"):
         embedded.start(home.parent / "file" / "home")
 
 
