@@ -207,11 +207,19 @@ def replay(
 
 
 @app.command()
-def doctor(market: Market = None, posts: Posts = None, home: Home = None, as_json: AsJson = False) -> None:
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Re-emit to Dagster what was committed and, for a crash, never reported.")
+    ] = False,
+    market: Market = None,
+    posts: Posts = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
     """Look at everything that can be wrong, and say in a sentence what is. Example: tft-pipeline doctor --json"""
     from tft_pipeline.orchestration.doctor import examine
 
-    findings = examine(_settings(market, posts, home))
+    findings = examine(_settings(market, posts, home), mending=repair)
     report = {"healthy": all(f.well for f in findings), "findings": [f.as_dict() for f in findings]}
     _print(report, as_json, "doctor")
     if not report["healthy"]:

@@ -9,7 +9,7 @@ from typing import Any
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TABLES
 from tft_pipeline.errors import PipelineError, in_words
-from tft_pipeline.orchestration import doctor_storage
+from tft_pipeline.orchestration import doctor_storage, record
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.scorers import open_scorer
 from tft_pipeline.storage.audit import disagreements
@@ -31,8 +31,8 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """All findings, the sound ones too. Never raises for what it examines."""
+def examine(settings: Settings, *, mending: bool = False) -> list[Finding]:
+    """All findings, the sound ones too. Never raises for what it examines. mending: re-emit events that a crash swallowed, then look."""
     return [
         _look("python", lambda: f"{sys.version.split()[0]} at {sys.prefix}"),
         _look("disk", lambda: _disk(settings)),
@@ -40,7 +40,7 @@ def examine(settings: Settings) -> list[Finding]:
         _look("bars", lambda: _bars(settings)),
         _look("posts", lambda: _posts(settings)),
         _look("scorer", lambda: _scorer(settings)),
-        *_database(settings),
+        *_database(settings, mending=mending),
     ]
 
 
@@ -82,7 +82,7 @@ def _scorer(settings: Settings) -> str:
     return f"{scorer.scorer_id}: a bullish sentence scores bearish {bearish:.2f}, neutral {neutral:.2f}, bullish {bullish:.2f}"
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
+def _database(settings: Settings, *, mending: bool) -> Iterator[Finding]:
     try:
         with open_database(settings) as database:
             yield Finding(
@@ -92,6 +92,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
             )
             yield _look("migrations", lambda: f"{len(applied(database))} applied, {len(TABLES)} tables by contract")
             yield _look("ledger", lambda: _ledger(database))
+            if mending:
+                yield _look("repair", lambda: _repaired(settings, database))
+            yield _look("record", lambda: record.agrees(settings, database))
             yield from (_look(subject, ask) for subject, ask in doctor_storage.questions(settings, database))
     except PipelineError as error:
         yield Finding("postgres", False, str(error))
@@ -106,6 +109,11 @@ def _ledger(database: Database) -> str:
             f"{len(found)} slices hold other rows than ops.slices says, first {found[0]}; refresh those days."
         )
     return "every slice holds as many rows as ops.slices says"
+
+
+def _repaired(settings: Settings, database: Database) -> str:
+    emitted = record.repair(settings, database)
+    return f"{emitted} events re-emitted" if emitted else "there was no event to re-emit"
 
 
 def _device(settings: Settings) -> str:
