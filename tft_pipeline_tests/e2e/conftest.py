@@ -72,7 +72,8 @@ def command_line(*arguments: str, environment: dict[str, str], check: bool = Tru
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TFT_", "DAGSTER_"))}
-    return {**kept, "TFT_HOME": str(home), "PYTHONPATH": str(config.CHECKOUT), **more}
+    # One thread: another test is running on the other core, and torch's threads wait for each other.
+    return {**kept, "TFT_HOME": str(home), "PYTHONPATH": str(config.CHECKOUT), "OMP_NUM_THREADS": "1", **more}
 
 
 def content_hashes(database: Database) -> dict[tuple[str, str], str]:

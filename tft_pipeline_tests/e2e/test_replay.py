@@ -14,8 +14,10 @@ def test_a_past_moment_is_rebuilt_and_found_equal(world: World) -> None:
     assert report["equal"] is True
     assert report["simulated"] is True
     assert report["issued_at"] <= f"{day}T15:00:00+00:00"
-    assert [issue["model_id"] for issue in report["issues"]][-1] == "baseline-ewma"
-    assert len(report["issues"]) == 2
+    *models, baseline = [issue["model_id"] for issue in report["issues"]]
+    assert baseline == "baseline-ewma"
+    assert models  # more than one, where another test has trained one for these days meanwhile
+    assert all(model.startswith("tft-") for model in models)
     text = " ".join(world.run("replay", "--as-of", moment).stdout.split())
     assert "SIMULATED market" in text
     assert report["issues"][0]["features"]["issued"][:10] in text
