@@ -209,7 +209,13 @@ def replay(
 @app.command()
 def doctor(
     repair: Annotated[
-        bool, typer.Option("--repair", help="Re-emit to Dagster what was committed and, for a crash, never reported.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Make Dagster's record say what PostgreSQL holds. Missing and untrue events are written anew from the ledger. Events of days "
+            "without rows are deleted from Dagster's event log, for Dagster cannot wipe single days, and an observation says so. Runs that "
+            "are in progress for longer than a run may take are ended. No row of the pipeline's own tables is changed.",
+        ),
     ] = False,
     market: Market = None,
     posts: Posts = None,

@@ -160,7 +160,8 @@ def _differences(report: dict[str, Any]) -> Iterator[str]:
 def _doctor(report: dict[str, Any]) -> None:
     for finding in report["findings"]:
         mark = "[green]✓[/]" if finding["well"] else "[bold red]✗[/]"
-        _console.print(f"{mark} [bold]{finding['subject']}[/] {finding['sentence']}")
+        sentence = finding["sentence"].replace("\n", "\n    ")
+        _console.print(f"{mark} [bold]{finding['subject']}[/] {sentence}")
     _console.print(
         "\n[bold green]all is well[/]" if report["healthy"] else "\n[bold red]not all is well[/]: see ✗ above"
     )

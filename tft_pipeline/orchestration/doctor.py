@@ -32,7 +32,7 @@ class Finding:
 
 
 def examine(settings: Settings, *, mending: bool = False) -> list[Finding]:
-    """All findings, the sound ones too. Never raises for what it examines. mending: re-emit events that a crash swallowed, then look."""
+    """All findings, the sound ones too. Never raises for what it examines. mending: Dagster's record is mended first."""
     return [
         _look("python", lambda: f"{sys.version.split()[0]} at {sys.prefix}"),
         _look("disk", lambda: _disk(settings)),
@@ -93,7 +93,7 @@ def _database(settings: Settings, *, mending: bool) -> Iterator[Finding]:
             yield _look("migrations", lambda: f"{len(applied(database))} applied, {len(TABLES)} tables by contract")
             yield _look("ledger", lambda: _ledger(database))
             if mending:
-                yield _look("repair", lambda: _repaired(settings, database))
+                yield _look("repair", lambda: record.repair(settings, database))
             yield _look("record", lambda: record.agrees(settings, database))
             yield from (_look(subject, ask) for subject, ask in doctor_storage.questions(settings, database))
     except PipelineError as error:
@@ -109,11 +109,6 @@ def _ledger(database: Database) -> str:
             f"{len(found)} slices hold other rows than ops.slices says, first {found[0]}; refresh those days."
         )
     return "every slice holds as many rows as ops.slices says"
-
-
-def _repaired(settings: Settings, database: Database) -> str:
-    emitted = record.repair(settings, database)
-    return f"{emitted} events re-emitted" if emitted else "there was no event to re-emit"
 
 
 def _device(settings: Settings) -> str:

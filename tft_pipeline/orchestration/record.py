@@ -3,31 +3,27 @@
 What belongs here: naming and mending. How the two are compared: reconciling.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
-from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
-from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tft_pipeline.config import Settings
-from tft_pipeline.errors import PipelineError, StorageError
+from tft_pipeline.errors import StorageError
 from tft_pipeline.orchestration import launch
-from tft_pipeline.orchestration.assets import ALL
+from tft_pipeline.orchestration.forgetting import forget
 from tft_pipeline.orchestration.reconciling import GRACE, Records, Unrecorded, compare
 from tft_pipeline.orchestration.reporting import partitioned_assets, tables_of
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
 from tft_pipeline.storage.database import Database
-from tft_pipeline.storage.ledger import slice_status
 
+NO_RUN_YET = "no run yet: Dagster has no tables in this database"
 MOST_NAMED = 10  # ranges of days in a sentence; what is left is counted
 SPARE_SECONDS = 60  # beyond the maximum runtime, for run monitoring to look
 _GOING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-_MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 _PARTITION_TAG = "dagster/partition"
 
 
@@ -55,13 +51,13 @@ class Disagreements:
         unrecorded, differing = _by_asset(self.records.unrecorded), _by_asset(self.records.differing)
         for asset in partitioned_assets():
             if days := [one.day for one in unrecorded.get(asset, [])]:
-                yield f"{asset}: {_count(days)} in PostgreSQL without an event in Dagster: {in_ranges(days)}"
+                yield f"{asset}: {_count(len(days))} in PostgreSQL without an event in Dagster: {stretches(days)}"
             if days := list(self.records.missing.get(asset, [])):
                 table = tables_of(asset)[0].name
-                yield f"{asset}: {_count(days)} materialized by Dagster's record, of which {table} has no slice: {in_ranges(days)}"
+                yield f"{asset}: {_count(len(days))} materialized by Dagster's record, of which {table} has no slice: {stretches(days)}"
             if found := differing.get(asset, []):
                 days = [one.day for one in found]
-                yield f"{asset}: {_count(days)} whose event tells of other rows than PostgreSQL holds ({found[0].day}: {found[0].refuted}): {in_ranges(days)}"
+                yield f"{asset}: {_count(len(days))} whose event tells of other rows than PostgreSQL holds ({found[0].day}: {found[0].refuted}): {stretches(days)}"
 
     def _of_run(self, one: Overdue) -> str:
         run, tags = one.run, one.run.tags
@@ -74,40 +70,145 @@ class Disagreements:
         )
 
 
-def question(settings: Settings, database: Database, *, repair: bool = False) -> str:
-    """That the two agree, in a sentence; repair: after mending what can be, and with what that was.
+@dataclass(frozen=True)
+class Mended:
+    """What a repair did."""
 
-    Raises StorageError naming every disagreement, or saying why Dagster's tables cannot be read.
-    """
-    if not _has_tables(database):
-        return "no run yet: Dagster has no tables in this database"
-    with _words_for_errors(), launch.recorded_in(settings, database.dsn) as instance:
-        found = disagreements(instance, database)
-        mended = ""
-        if repair and found.sentences():
-            mended = f"{mend(instance, database, found)}; "
-            found = disagreements(instance, database)
-    said = found.sentences()
-    if said:
-        remedy = (
-            "what is left needs another look: run it again"
-            if repair
-            else "`tft-pipeline doctor --repair` writes the events that are missing, takes those without rows out of Dagster's record, and ends those runs"
+    re_emitted: int  # events
+    forgotten: int  # days, of all assets together
+    ended: int  # runs
+
+    def __str__(self) -> str:
+        if self == Mended(0, 0, 0):
+            return "there was nothing to mend in Dagster's record"
+        again = " (the schedule makes them again; so does `tft-pipeline backfill`, and a model `tft-pipeline train`)"
+        forgotten = f"{_count(self.forgotten)} without rows taken out of it" + (again if self.forgotten else "")
+        return (
+            f"Dagster's record is mended: events re-emitted {self.re_emitted:,}, runs ended {self.ended:,}, {forgotten}"
         )
-        raise StorageError("\n".join([f"{mended}Dagster's record and PostgreSQL disagree; {remedy}:", *said]))
-    return f"{mended}Dagster's record and PostgreSQL agree on every day of {len(partitioned_assets())} assets"
 
 
-def disagreements(instance: dg.DagsterInstance, database: Database, *, now: datetime | None = None) -> Disagreements:
+def agrees(settings: Settings, database: Database) -> str:
+    """A sentence that the two agree. Raises StorageError naming every disagreement, or saying why Dagster's tables cannot be read."""
+    if not _has_tables(database):
+        return NO_RUN_YET
+    with _in_words(), launch.recorded_in(settings, database.dsn) as instance:
+        said = disagreements(instance, database).sentences()
+    if said:
+        count = "1 disagreement" if len(said) == 1 else f"{len(said)} disagreements"
+        between = "between Dagster's record and PostgreSQL; `tft-pipeline doctor --repair` mends Dagster's record:"
+        raise StorageError("\n".join([f"{count} {between}", *said]))
+    return f"Dagster's record and ops.slices agree on every slice of {len(partitioned_assets())} assets"
+
+
+def repair(settings: Settings, database: Database) -> str:
+    """What was mended, in a sentence; see mend. Raises StorageError: Dagster's tables cannot be read or written."""
+    if not _has_tables(database):
+        return NO_RUN_YET
+    with _in_words(), launch.recorded_in(settings, database.dsn) as instance:
+        return str(mend(instance, database))
+
+
+def disagreements(instance: dg.DagsterInstance, database: Database) -> Disagreements:
     """What does not agree at the moment. What a run in progress has committed and not yet reported is no disagreement.
 
     partition_upkeep is not asked about: it keeps no rows that its events could be held against.
     """
-    now = now or datetime.now(UTC)
     allowed = instance.run_monitoring_max_runtime_seconds
     grace = timedelta(seconds=allowed) if allowed else GRACE
-    return Disagreements(
-        compare(instance, database, partitioned_assets(), now=now, grace=grace),
-        _overdue(instance, now - grace - timedelta(seconds=SPARE_SECONDS)) if allowed else [],
-        allowed,
-    )
+    records = compare(instance, database, partitioned_assets(), now=datetime.now(UTC), grace=grace)
+    return Disagreements(records, overdue(instance), allowed)
+
+
+def overdue(instance: dg.DagsterInstance) -> list[Overdue]:
+    """Runs that have been in progress for longer than run monitoring allows, oldest first; none where it allows any time."""
+    allowed = instance.run_monitoring_max_runtime_seconds
+    if not allowed:
+        return []
+    before = datetime.now(UTC) - timedelta(seconds=allowed + SPARE_SECONDS)
+    found = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_GOING)):
+        # A run that did not come to start has been at it since its status last changed.
+        started = record.start_time
+        since = datetime.fromtimestamp(started, UTC) if started is not None else record.update_timestamp
+        if since < before:
+            found.append(Overdue(record.dagster_run, since))
+    return sorted(found, key=lambda one: one.since)
+
+
+def mend(instance: dg.DagsterInstance, database: Database) -> Mended:
+    """End the runs that nothing else ended, write the events that are missing or untrue, and forget those without rows.
+
+    What is already so, is left alone: doing it twice changes nothing.
+    """
+    endless = overdue(instance)
+    for one in endless:
+        _end(instance, one)
+    # Only now: what those runs committed and did not report counts from here on.
+    records = disagreements(instance, database).records
+    untold = [*records.unrecorded, *records.differing]
+    for commit in untold:
+        instance.report_runless_asset_event(commit.event())
+    forgotten = sum(forget(instance, database, asset, days) for asset, days in records.missing.items())
+    return Mended(len(untold), forgotten, len(endless))
+
+
+def stretches(days: Iterable[str]) -> str:
+    """2026-01-05 … 2026-01-09, 2026-01-12 and 3 days more; what is no day stands for itself."""
+    ranges: list[list[str]] = []
+    for day in sorted(set(days)):
+        if ranges and _follows(ranges[-1][-1], day):
+            ranges[-1].append(day)
+        else:
+            ranges.append([day])
+    named = [found[0] if len(found) == 1 else f"{found[0]} … {found[-1]}" for found in ranges[:MOST_NAMED]]
+    rest = sum(len(found) for found in ranges[MOST_NAMED:])
+    return ", ".join(named) + (f" and {_count(rest)} more" if rest else "")
+
+
+def _follows(day: str, other: str) -> bool:
+    try:
+        return date.fromisoformat(day) + timedelta(days=1) == date.fromisoformat(other)
+    except ValueError:
+        return False
+
+
+def _count(days: int) -> str:
+    return f"{days:,} day" + ("" if days == 1 else "s")
+
+
+def _by_asset(found: Iterable[Unrecorded]) -> dict[str, list[Unrecorded]]:
+    by_asset: dict[str, list[Unrecorded]] = {}
+    for one in found:
+        by_asset.setdefault(one.asset, []).append(one)
+    return by_asset
+
+
+def _end(instance: dg.DagsterInstance, one: Overdue) -> None:
+    """As run monitoring would; a process that lives on finds its claims on slices taken by the next run (storage.slices)."""
+    why = f"ended by `tft-pipeline doctor --repair`: in progress since {one.since:%Y-%m-%d %H:%M} UTC, longer than a run may take"
+    if one.run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(one.run, why)
+    else:
+        instance.report_run_failed(one.run, why)
+
+
+def _has_tables(database: Database) -> bool:
+    """Asked before an instance is opened, which would make them."""
+    with database.connect() as connection:
+        row = connection.execute(
+            "SELECT to_regclass('event_logs') IS NOT NULL AND to_regclass('runs') IS NOT NULL"
+        ).fetchone()
+    return bool(row and row[0])
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What Dagster or its storage raises becomes a sentence: the doctor raises nothing else."""
+    try:
+        yield
+    except (SQLAlchemyError, dg.DagsterError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise StorageError(
+            f"Dagster's tables cannot be read: {first}. Let the user of TFT_POSTGRES_DSN own them, or run `dagster instance migrate`."
+        ) from error
