@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tft_pipeline_tests.faults.trials import Results, Suite
 
@@ -21,6 +22,7 @@ def written(folder: Path, suites: Sequence[Suite]) -> str:
         "",
         "What was done to this pipeline on purpose, and what it lost. Made by `make faults` (hours; it goes on where it was cut off) on "
         f"{datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, embedded PostgreSQL 18.",
+        *(["**Not the whole run yet**: `trials done` says how far each test got."] if _open(rows, suites) else []),
         f"Commits under trial: {of_commits or 'none'}. A part of it, with fixed seeds and one drawn anew, runs in `make test`.",
         "",
         "| test | aim | trials done | counted | faults |",
@@ -40,3 +42,9 @@ def written(folder: Path, suites: Sequence[Suite]) -> str:
     if found:
         lines += ["", "## Faults found", "", *(f"- {suite}, {key}: {fault}" for suite, key, fault in found[:50])]
     return "\n".join(lines) + "\n"
+
+
+def _open(rows: Sequence[dict[str, Any]], suites: Sequence[Suite]) -> bool:
+    """Whether some suite's trials are not all done."""
+    done = Counter(row["suite"] for row in rows)
+    return any(done[suite.name] < len(suite.keys) for suite in suites)

@@ -102,4 +102,5 @@ def test_a_long_run_goes_on_where_it_was_and_its_faults_are_listed(tmp_path) -> 
     assert "| 2 of 200 | 1 refused | 1 |" in text
     assert "| 0 of 1,000 | nothing yet | 0 |" in text
     assert "- orphan writer against its successor, 1: it was written" in text
+    assert "Not the whole run yet" in text
     assert re.search(r"Commits under trial: \S+ \(2 trials\)\.", text)
