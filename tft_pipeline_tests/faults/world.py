@@ -1,6 +1,7 @@
 """A small simulated world with fixed days, the last two on either side of a month's end, and the way to a fresh copy of it."""
 
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -48,8 +49,18 @@ def copy_of(server: EmbeddedServer, template: str = TEMPLATE) -> Iterator[Databa
 
 
 def _administer(server: EmbeddedServer, statement: sql.Composed) -> None:
-    with psycopg.connect(server.dsn("postgres"), autocommit=True) as connection:
-        connection.execute(statement)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            connection = psycopg.connect(server.dsn("postgres"), autocommit=True)
+        except psycopg.OperationalError:  # a trial stopped it, and its watchdog is bringing it back
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+            continue
+        with connection:
+            connection.execute(statement)
+        return
 
 
 def duplicates(database: Database) -> list[str]:
