@@ -11,6 +11,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # They look at one world, which takes half a minute to fill.
 ONE_WORLD = [f"tft_pipeline_tests/e2e/test_{name}.py" for name in ("demo", "up", "replay", "external")]
+# They kill things in one world (faults/conftest.py).
+ONE_YARD = [f"tft_pipeline_tests/faults/test_{name}.py" for name in ("faults", "processes")]
 # Nothing is shared within: any process may take any of them.
 EACH_ALONE = ["tft_pipeline_tests/e2e/test_bad_input.py"]
 # What takes long is begun first, so that no process is left with it at the end.
@@ -29,7 +31,7 @@ class Together(LoadScopeScheduling):
         file = nodeid.split("::", maxsplit=1)[0]
         if file in EACH_ALONE:
             return nodeid
-        return "one world" if file in ONE_WORLD else file
+        return "one world" if file in ONE_WORLD else "one yard" if file in ONE_YARD else file
 
 
 def scheduler(config: pytest.Config, log: object) -> Together:

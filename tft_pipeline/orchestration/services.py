@@ -18,6 +18,9 @@ from tft_pipeline.config import Settings
 HOST = "127.0.0.1"
 LOCATION = "tft_pipeline"
 LONGEST_SOCKET = 103  # bytes; macOS allows 103, Linux 107
+# For each of Dagster's three storages the page keeps one connection and opens so many more under load; by itself 20, hence 63 in all.
+# Every other process opens one for a question and closes it again.
+PAGE_OVERFLOW = 4
 
 
 @contextmanager
@@ -50,6 +53,7 @@ def web_page(port: int, workspace: Path) -> list[str]:
     return [
         sys.executable, "-m", "dagster_webserver", "--workspace", str(workspace), "--host", HOST, "--port", str(port),
         "--dagster-log-level", "warning", "--log-level", "warning", "--live-data-poll-rate", "2000",
+        "--db-pool-max-overflow", str(PAGE_OVERFLOW),
     ]  # fmt: skip
 
 

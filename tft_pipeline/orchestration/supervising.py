@@ -58,7 +58,7 @@ class Supervisor:
         self.stop()
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        self._kept[name] = _Kept(command, self._launched(command), time.monotonic())
+        self._kept[name] = _Kept(command, self._launched(name, command), time.monotonic())
 
     def process(self, name: str) -> int:
         """The id of the process of this name, alive or dead."""
@@ -85,7 +85,7 @@ class Supervisor:
             if kept.due is None:
                 self._mourn(name, kept)
             elif time.monotonic() >= kept.due:
-                kept.process, kept.began, kept.due = self._launched(kept.command), time.monotonic(), None
+                kept.process, kept.began, kept.due = self._launched(name, kept.command), time.monotonic(), None
                 started = True
         return started
 
@@ -131,10 +131,12 @@ class Supervisor:
         with self.log.open("a") as output:
             output.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC - tft-pipeline up - {sentence}\n")
 
-    def _launched(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _launched(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        # libpq tells PostgreSQL this name, so that pg_stat_activity says whose a connection is.
+        environment = {**self.environment, "PGAPPNAME": f"tft-pipeline {name}"}
         with self.log.open("a") as output:
             return subprocess.Popen(  # noqa: S603
-                command, env=dict(self.environment), cwd=self.folder, stdout=output, stderr=subprocess.STDOUT,
+                command, env=environment, cwd=self.folder, stdout=output, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 

@@ -18,7 +18,7 @@ from tft_pipeline.storage.slices import write
 from tft_pipeline_tests.faults.children import content
 from tft_pipeline_tests.faults.scratch import EMPTY, empty_server
 from tft_pipeline_tests.faults.trials import Outcome, Suite
-from tft_pipeline_tests.faults.world import copy_of
+from tft_pipeline_tests.faults.world import checkpoint, copy_of
 
 WRITERS = 2
 RECOVERED_WITHIN = 10.0
@@ -41,6 +41,7 @@ SUITE = Suite(
 def stop(server: EmbeddedServer, seed: int) -> Outcome:
     drawn = random.Random(seed)
     with copy_of(server, EMPTY) as database:
+        checkpoint(server)
         return _stopped(server, database, drawn.uniform(0.1, 1.0), signal.SIGKILL if seed % 4 == 3 else signal.SIGQUIT)
 
 

@@ -1,308 +1,122 @@
 """kill -9 of the daemon, the code server, a run's worker, or everything at once, while a run goes on; then what becomes of it.
 
-The processes are those of `up`, kept alive by its supervisor, with the project's own dagster.yaml; only its times are shorter.
+Everything at once is the three with all that they started, the page, and PostgreSQL: what is left is what a power cut would leave.
 """
 
-import json
+import contextlib
 import os
 import random
-import socket
-import tempfile
+import signal
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import dagster as dg
-import psutil
-import yaml
+import psycopg
 
-from tft_pipeline.config import Settings
-from tft_pipeline.contracts import TABLES
-from tft_pipeline.orchestration import launch, services
-from tft_pipeline.orchestration.reconciling import compare
 from tft_pipeline.orchestration.reporting import tables_of
-from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
-from tft_pipeline.orchestration.supervising import Supervisor, session
-from tft_pipeline.storage.audit import damaged, disagreements
-from tft_pipeline.storage.database import Database
-from tft_pipeline.storage.embedded import EmbeddedServer
 from tft_pipeline_tests.faults import kills
 from tft_pipeline_tests.faults.trials import Outcome, Suite
-from tft_pipeline_tests.faults.world import VALUES, WINDOW, copy_of, duplicates, settings, unbalanced
+from tft_pipeline_tests.faults.yards import ASSETS, DAYS, Yard, settled, unsound, until, yard
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 TARGETS = ("daemon", "code server", "run worker", "all together")
-MAX_RUNTIME_SECONDS = 60  # in dagster.yaml hours; the bound below is the same sum
-SPARE_SECONDS = 60
-SHORTER = {
-    "max_runtime_seconds": MAX_RUNTIME_SECONDS,
-    "start_timeout_seconds": 60,
-    "poll_interval_seconds": 2,
-    "free_slots_after_run_end_seconds": 2,
-}
-RETRY_SECONDS = 20.0  # the daemon sees a crash, and asks for another try, within this
-GIVE_UP_SECONDS = 300.0
-LAUNCH = """mutation ($asked: ExecutionParams!) {launchRun(executionParams: $asked)
-    {__typename ... on LaunchRunSuccess {run {runId}} ... on PythonError {message}}}"""
-ASSETS = [asset for asset, job in kills.JOBS.items() if job != "retrain"]
-DAYS = list(WINDOW)
-
-
-@dataclass
-class Yard:
-    """A world with everything running: what a trial needs."""
-
-    database: Database
-    instance: dg.DagsterInstance
-    keeper: Supervisor
-    port: int
-    reference: dict[tuple[str, date], str]
-
-    def submit(self) -> str:
-        """Launch a refresh of the window as the page does; its run id."""
-        tags = {RANGE_START: DAYS[0].isoformat(), RANGE_END: DAYS[-1].isoformat()}
-        job = {"repositoryLocationName": services.LOCATION, "repositoryName": "__repository__", "jobName": "refresh"}
-        asked = {
-            "selector": job, "runConfigData": {}, "mode": "default",
-            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
-        }  # fmt: skip
-        request = urllib.request.Request(
-            f"http://{services.HOST}:{self.port}/graphql",
-            json.dumps({"query": LAUNCH, "variables": {"asked": asked}}).encode(),
-            {"content-type": "application/json"},
-        )
-        said = ""
-        deadline = time.monotonic() + GIVE_UP_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-                    said = answer.read().decode()
-                launched = json.loads(said)["data"]["launchRun"]
-                if launched["__typename"] == "LaunchRunSuccess":
-                    return str(launched["run"]["runId"])
-            except (OSError, TypeError) as error:  # the page, or the code server behind it, may still be coming back
-                said = said or repr(error)
-            self.wait(0.5)
-        raise RuntimeError(f"no run could be launched within {GIVE_UP_SECONDS:g} s: {said}")
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, and the supervisor do its work."""
-        until = time.monotonic() + seconds
-        while True:
-            self.keeper.tend()
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(0.2, left))
-
-    def family(self, run_id: str) -> list[dg.DagsterRun]:
-        """The run and its retries, the newest last."""
-        records = self.instance.get_run_records(dg.RunsFilter(tags={"dagster/root_run_id": run_id}))
-        first = self.instance.get_run_by_id(run_id)
-        retries = sorted((record for record in records), key=lambda record: record.create_timestamp)
-        return ([first] if first is not None else []) + [
-            record.dagster_run for record in retries if record.dagster_run.run_id != run_id
-        ]
-
-    def workers(self) -> list[psutil.Process]:
-        """The processes that a code server, dead or alive, started for runs."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "environ"]):
-            command = " ".join(process.info["cmdline"] or [])
-            home = (process.info["environ"] or {}).get("DAGSTER_HOME")
-            if home == os.environ["DAGSTER_HOME"] and "multiprocessing.spawn" in command and process.pid != os.getpid():
-                found.append(process)
-        return found
-
-    def kill(self, target: str) -> int:
-        """How many processes that was."""
-        names = {
-            "daemon": ["daemon"],
-            "code server": ["code server"],
-            "run worker": [],
-            "all together": ["daemon", "code server", "web page"],
-        }[target]
-        victims = (
-            [process for name in names for process in session(self.keeper.process(name))]
-            if target == "all together"
-            else []
-        )
-        victims += [psutil.Process(self.keeper.process(name)) for name in names]
-        if target in ("run worker", "all together"):
-            victims += self.workers()
-        for process in {process.pid: process for process in victims}.values():
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                victims.remove(process)
-        return len(victims)
-
-
-@contextmanager
-def yard(server: EmbeddedServer) -> Iterator[Yard]:
-    """server: one whose template holds the small world (kills.world)."""
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tft-yard-")))
-        database = stack.enter_context(copy_of(server))
-        stack.callback(_restored, dict(os.environ))
-        os.environ.update(_environment())
-        chosen = settings(home)
-        instance = stack.enter_context(launch.recorded_in(chosen, database.dsn))
-        _hurry(chosen)
-        keeper = stack.enter_context(
-            Supervisor({**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}, home, home / "up.log")
-        )
-        socket_path, port = chosen.dagster_home / "code.sock", _free_port()
-        keeper.start("code server", services.code_server(socket_path))
-        _until(lambda: keeper.refuse_dead("code server") or services.answers(socket_path))
-        keeper.start("web page", services.web_page(port, services.workspace_file(chosen, socket_path)))
-        keeper.start("daemon", services.daemon(services.workspace_file(chosen, socket_path)))
-        _until(lambda: services.serves(port))
-        yield Yard(
-            database,
-            instance,
-            keeper,
-            port,
-            kills.hashes(database, TABLES, DAYS),
-        )
+MOMENTS = ("queued", "starting", "started", "in an asset")
+HUNG, FULL = "hung worker", "no connection left"
+FULL_SECONDS = 5.0
 
 
 def trial(here: Yard, key: str) -> Outcome:
     target, seed = key.split(" | ")
+    if target in (HUNG, FULL):
+        return hung(here) if target == HUNG else full(here)
     drawn = random.Random(f"{target} {seed}")
-    _until(lambda: not here.workers(), here)  # those of the trial before
-    kills.bring_to(drawn.choice(kills.STATES), here.database, tables_of(drawn.choice(ASSETS)), DAYS)
-    run_id = here.submit()
+    moment = drawn.choice(MOMENTS if target != "run worker" else MOMENTS[1:])
+    asset = drawn.choice(ASSETS)
+    job = drawn.choice(("refresh", kills.JOBS[asset]))
+    run_id, killed = _struck(here, target, moment, asset=asset, job=job, drawn=drawn)
     began = time.monotonic()
-    if target in ("run worker", "all together"):
-        _until(lambda: bool(here.workers()) or here.family(run_id)[0].is_finished, here)
-    here.wait(drawn.uniform(0, 15))
-    killed = here.kill(target)
-    faults, retries, longest = _settled(here, run_id)
-    settled = time.monotonic() - began
-    repeated = here.family(run_id)[-1].status is not dg.DagsterRunStatus.SUCCESS
-    if repeated:
-        again = here.submit()
-        more, _, _ = _settled(here, again)
-        faults += more
+    faults, retries, longest = settled(here, run_id)
+    took = time.monotonic() - began
+    if (status := here.family(run_id)[-1].status) is not dg.DagsterRunStatus.SUCCESS:
+        faults.append(f"killed {moment}, the run ended as {status.value}, and nothing tried it again")
+        again = here.submit(job)
+        faults += settled(here, again)[0]
         if (status := here.family(again)[-1].status) is not dg.DagsterRunStatus.SUCCESS:
             faults.append(f"the rerun ended as {status.value}")
-    held = kills.hashes(here.database, TABLES, DAYS)
-    faults += [
-        f"after the rerun {name} of {day} is another"
-        for name, day in sorted(here.reference)
-        if held.get((name, day)) != here.reference[name, day]
-    ]
-    faults += (
-        damaged(here.database) + disagreements(here.database) + duplicates(here.database) + unbalanced(here.database)
-    )
-    missing = compare(here.instance, here.database, ASSETS, now=datetime.now(UTC), grace=timedelta(0)).missing
-    faults += [
-        f"Dagster calls {asset} of {days} materialized, and there are no rows" for asset, days in missing.items()
-    ]
-    faults += _slots_held(here)
     return Outcome(
-        faults,
+        [*faults, *unsound(here)],
         {
             "kills": float(killed > 0),
             "processes killed": killed,
-            "retries by themselves": retries,
-            "reruns by hand": float(repeated),
-            "seconds until the run had ended": settled,
-            "seconds in progress at most (sum)": longest,
+            "retries": retries,
+            "seconds from the kill to the end of the run (sum)": took,
+            "seconds in progress of the longest run (sum)": longest,
         },
     )
 
 
-def _settled(here: Yard, run_id: str) -> tuple[list[str], int, float]:
-    """Faults, retries, and the longest that one of the runs was in progress, once the run and its retries have ended."""
-    faults: list[str] = []
-    asked, quiet_since = time.monotonic(), None
-    while True:
-        here.wait(0.3)
-        family = here.family(run_id)
-        over = [run for run, seconds in _in_progress(here, family) if seconds > MAX_RUNTIME_SECONDS + SPARE_SECONDS]
-        if over or time.monotonic() - asked > GIVE_UP_SECONDS:
-            faults.append(f"still {[run.status.value for run in family]} after {time.monotonic() - asked:.0f} s")
-            break
-        if family and all(run.is_finished for run in family):
-            done = family[-1].status is dg.DagsterRunStatus.SUCCESS
-            quiet_since = quiet_since or time.monotonic()
-            if done or time.monotonic() - quiet_since > RETRY_SECONDS:
-                break
-        else:
-            quiet_since = None
-    records = [
-        record for run in here.family(run_id) if (record := here.instance.get_run_record_by_id(run.run_id)) is not None
-    ]
-    spans = [(record.end_time or time.time()) - record.start_time for record in records if record.start_time]
-    return faults, len(records) - 1, max(spans, default=0.0)
+def _struck(here: Yard, target: str, moment: str, *, asset: str, job: str, drawn: random.Random) -> tuple[str, int]:
+    """A run that has to mend the asset, and how many processes were killed at its moment; another run, should it have been quicker."""
+    for _ in range(3):
+        until(lambda: not here.workers(), here)  # those of the trial before
+        kills.bring_to(drawn.choice(kills.STATES), here.database, tables_of(asset), DAYS)
+        run_id = here.submit(job)
+        here.reach(moment, run_id, asset)
+        if target == "run worker":
+            until(lambda: bool(here.workers()) or here.family(run_id)[0].is_finished, here)  # noqa: B023 - called at once
+        here.wait(drawn.uniform(0, 1))
+        if killed := here.kill(target):
+            return run_id, killed
+        settled(here, run_id)
+    raise RuntimeError(f"there was no {target} to kill, three times over")
 
 
-def _in_progress(here: Yard, family: Sequence[dg.DagsterRun]) -> list[tuple[dg.DagsterRun, float]]:
-    """Runs that Dagster calls started, and for how many seconds."""
-    found = []
-    for run in family:
-        record = here.instance.get_run_record_by_id(run.run_id)
-        if record is not None and record.start_time and not run.is_finished:
-            found.append((run, time.time() - record.start_time))
-    return found
+def hung(here: Yard) -> Outcome:
+    """A worker that hangs, with the code server that knew it gone: its run ends by its maximum runtime, here 3 s, and it with it."""
+    run_id = _begun(here, {"dagster/max_runtime": "3", "dagster/max_retries": "0"})
+    here.kill("code server")
+    stopped = here.workers()
+    for worker in stopped:
+        os.kill(worker.pid, signal.SIGSTOP)
+    faults, _, longest = settled(here, run_id)
+    try:
+        until(lambda: not any(worker.is_running() for worker in stopped), here, seconds=60)
+    except TimeoutError:
+        faults.append("the worker of the run that was ended is still there")
+    again = here.submit()
+    faults += settled(here, again)[0]
+    return Outcome(
+        [*faults, *unsound(here)],
+        {"workers hung": len(stopped), "seconds in progress of the longest run (sum)": longest},
+    )
 
 
-def _slots_held(here: Yard) -> list[str]:
-    deadline = time.monotonic() + 30
-    storage = here.instance.event_log_storage
-    while True:
-        held = {
-            pool: info.claimed_slots
-            for pool in storage.get_concurrency_keys()
-            if (info := storage.get_concurrency_info(pool)).claimed_slots
-        }
-        if not held:
-            return []
-        if time.monotonic() > deadline:
-            return [f"slots are still held: {held}"]
-        here.wait(1)
+def full(here: Yard) -> Outcome:
+    """PostgreSQL without a connection left, for a while, in the middle of a run: it ends well all the same."""
+    run_id = _begun(here)
+    administrator, taken = here.server.dsn("postgres"), []
+    try:
+        with contextlib.suppress(psycopg.OperationalError):  # until there is none
+            while True:
+                taken.append(psycopg.connect(administrator))
+        faults = ["there was a connection left"] if here.answers() else []
+        here.wait(FULL_SECONDS)
+    finally:
+        for connection in taken:
+            connection.close()
+    faults += settled(here, run_id)[0]
+    if (status := here.family(run_id)[-1].status) is not dg.DagsterRunStatus.SUCCESS:
+        faults.append(f"the run ended as {status.value}")
+    return Outcome([*faults, *unsound(here)], {"times without a connection": 1.0})
 
 
-def _environment() -> dict[str, str]:
-    """The small world's settings as a person would export them."""
-    flat: dict[str, Any] = {}
-    for name, value in VALUES.items():
-        inner = {f"{name}_{part}": one for part, one in value.items()} if isinstance(value, dict) else {name: value}
-        flat |= inner
-    return {f"TFT_{name.upper()}": str(value) for name, value in flat.items()}
-
-
-def _hurry(chosen: Settings) -> None:
-    file = chosen.dagster_home / "dagster.yaml"
-    content = yaml.safe_load(file.read_text())
-    content["run_monitoring"] |= SHORTER
-    file.write_text(yaml.safe_dump(content))
-
-
-def _until(true: Callable[[], bool], here: Yard | None = None) -> None:
-    deadline = time.monotonic() + GIVE_UP_SECONDS
-    while not true():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {GIVE_UP_SECONDS:g} s")
-        here.wait(0.2) if here is not None else time.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _restored(environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+def _begun(here: Yard, tags: dict[str, str] | None = None) -> str:
+    """A refresh that has something to do, started."""
+    until(lambda: not here.workers(), here)
+    kills.bring_to("absent", here.database, tables_of("features_hourly"), DAYS)
+    run_id = here.submit(more=tags)
+    here.reach("started", run_id)
+    return run_id
 
 
 @contextmanager
@@ -313,7 +127,10 @@ def _session() -> Iterator[Callable[[str], Outcome]]:
 
 SUITE = Suite(
     "kill of daemon, code server, run worker, and all together",
-    "50 each: no run left STARTED past its maximum runtime + 60 s; a rerun gives the identical content hash",
-    [f"{target} | {number}" for number in range(50) for target in TARGETS],
+    "50 each: no run left STARTED past its maximum runtime + 60 s; a rerun gives the identical content hash; besides, 5 workers that hang, "
+    "and 5 times no connection left",
+    # Turned by one each time: whichever lanes there are, each has every target, and nothing dies twice a minute for ever.
+    [f"{TARGETS[(place + number) % len(TARGETS)]} | {number}" for number in range(50) for place in range(len(TARGETS))]
+    + [f"{target} | {number}" for number in range(5) for target in (HUNG, FULL)],
     _session,
 )

@@ -23,8 +23,6 @@ from tft_pipeline.storage.slices import take_generation, write
 from tft_pipeline_tests.faults.clusters import Cluster, cluster, standby_of
 from tft_pipeline_tests.faults.one_asset import bars, ledger, run
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 BY = {"run_id": "r", "code_version": "0"}
 DAYS = [date(2026, 1, day) for day in range(5, 9)]
 NAME = "follower"

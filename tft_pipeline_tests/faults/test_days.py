@@ -8,8 +8,6 @@ import pytest
 from tft_pipeline_tests.faults import days
 from tft_pipeline_tests.faults.story import CALM, Story
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 def test_two_days_with_downtime_a_kill_and_a_silent_source_end_as_if_nothing_had_been() -> None:
     on = {0, 2, 46, 47}

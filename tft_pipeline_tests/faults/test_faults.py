@@ -2,14 +2,14 @@
 
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tft_pipeline import crash_points
 from tft_pipeline.errors import ConfigError
 from tft_pipeline.storage.embedded import EmbeddedServer
-from tft_pipeline_tests.faults import crowd, kills, orphans, postgres, processes, properties, writes
+from tft_pipeline_tests.faults import crowd, kills, orphans, postgres, properties, writes
 from tft_pipeline_tests.faults.nursery import Nursery
 from tft_pipeline_tests.faults.report import written
 from tft_pipeline_tests.faults.trials import Outcome, Results, Suite
@@ -21,12 +21,6 @@ PAIRS = [
     (asset, crash_points.NAMES[number % len(crash_points.NAMES)])
     for number, asset in enumerate([*kills.JOBS, "market_bars"])
 ]
-
-
-@pytest.fixture(scope="module")
-def filled() -> Iterator[tuple[EmbeddedServer, Nursery]]:
-    with kills.world() as prepared:
-        yield prepared
 
 
 @pytest.fixture
@@ -64,11 +58,6 @@ def test_a_few_trials_of_each_suite(suite: Suite, keys: list[str], counted: str)
     with suite.session() as run:
         for key in keys:
             assert sound(run, key).counts[counted] >= 1
-
-
-def test_a_killed_worker_ends_its_run_and_another_does_it(filled: tuple[EmbeddedServer, Nursery]) -> None:
-    with processes.yard(filled[0]) as here:
-        assert sound(lambda key: processes.trial(here, key), f"run worker | {DRAWN}").counts["kills"] == 1
 
 
 def test_eight_writers_on_one_slice_never_see_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,6 @@ from tft_pipeline_tests.faults.clusters import cluster, fill, small_disk
 from tft_pipeline_tests.faults.one_asset import TRIES, bars, ledger, run
 from tft_pipeline_tests.servers import account, scratch_folder
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 DAYS = [date(2026, 1, 30), date(2026, 2, 2)]  # two months, two transactions
 BY = {"run_id": "r", "code_version": "0"}
 SAID = r"No space left on device.*The server's disk is full\. Make room there, then run it again\. Nothing of this transaction was written"

@@ -22,8 +22,6 @@ from tft_pipeline_tests.faults.clusters import Cluster, cluster, standby_of
 from tft_pipeline_tests.faults.one_asset import TRIES, bars, ledger, run
 from tft_pipeline_tests.faults.world import LAST
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 BY = {"run_id": "r", "code_version": "0"}
 LOCKS = {
     "the slice": "SELECT pg_advisory_xact_lock(hashtextextended('tft-pipeline slices market.bars 2026-07', 0))",

@@ -80,6 +80,11 @@ def test_one_that_never_starts_is_told_with_its_last_words(keeper: Supervisor) -
         until(lambda: keeper.refuse_dead("broken") is not None)
 
 
+def test_each_tells_postgresql_its_name(keeper: Supervisor) -> None:
+    keeper.start("clerk", [sys.executable, "-c", "import os; print(os.environ['PGAPPNAME'])"])
+    until(lambda: keeper.tail() == "tft-pipeline clerk")
+
+
 def test_a_killed_leaders_children_live_on_and_are_stopped_with_the_rest(keeper: Supervisor) -> None:
     bystander = subprocess.Popen(SLEEPER, start_new_session=True)
     try:

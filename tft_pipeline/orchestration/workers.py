@@ -1,0 +1,98 @@
+"""How runs are launched: as Dagster does by itself, with an eye on whether a run's worker still lives.
+
+Dagster's own launcher leaves that to the code server which started the worker. Where both were killed, or the machine went down, the
+run would stay STARTED, and keep its pools from the next one, for all of max_runtime_seconds.
+"""
+
+import contextlib
+import json
+import threading
+
+import dagster as dg
+import psutil
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+GRACE_SECONDS = 30.0  # from being told to end to being killed
+_SPAWNED = "multiprocessing.spawn"  # in the command of what a code server starts
+
+
+class WatchfulRunLauncher(DefaultRunLauncher):
+    """Knows a worker by the process id that it recorded as it began, and only one that a code server on this machine started."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """NOT_FOUND: it has ended without a word; run monitoring then fails the run as crashed, and it is tried again."""
+        pid = self._recorded(run)
+        if pid is None:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "not started by a code server of this machine: not known")
+        if self._worker(pid) is None:
+            if not self._can_try_again(run):
+                return CheckRunHealthResult(
+                    WorkerStatus.RUNNING, f"process {pid} has ended; its code server is awaited"
+                )
+            return CheckRunHealthResult(
+                WorkerStatus.NOT_FOUND, f"its worker, process {pid}, has ended without saying how the run went"
+            )
+        return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(pid))
+
+    def terminate(self, run_id: str) -> bool:
+        """Ask as Dagster does; a worker that does not end by that, or whose code server does not know it, is killed."""
+        run = self._instance.get_run_by_id(run_id)
+        pid = self._recorded(run) if run is not None else None
+        worker = self._worker(pid) if pid is not None else None
+        try:
+            asked: bool = super().terminate(run_id)  # type: ignore[no-untyped-call]
+        except Exception:
+            if worker is None:
+                raise
+            asked = False
+        if worker is None:
+            return asked
+        if asked:
+            later = threading.Timer(GRACE_SECONDS, _kill, [worker])
+            later.daemon = True
+            later.start()
+        else:
+            _kill(worker)
+        return True
+
+    def _recorded(self, run: dg.DagsterRun) -> int | None:
+        """The process id that the worker wrote down before anything else."""
+        if "socket" not in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
+            return None
+        for entry in self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+            event = entry.dagster_event
+            pid = event.engine_event_data.metadata.get("pid") if event is not None else None
+            if isinstance(pid, dg.TextMetadataValue) and pid.text is not None:
+                return int(pid.text)
+        return None
+
+    def _can_try_again(self, run: dg.DagsterRun) -> bool:
+        """Dagster asks for another try once: while the code server is away, that fails, and it never asks again."""
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
+        try:
+            return client is not None and client.ping("") is not None
+        except DagsterUserCodeUnreachableError:
+            return False
+
+    def _worker(self, pid: int) -> psutil.Process | None:
+        """None: it has ended, also where another program has its id by now."""
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            # Not told by when it was born: the system's clock may have been set since.
+            ours = process.environ().get("DAGSTER_HOME") == self._instance.root_directory
+            return process if ours and any(_SPAWNED in part for part in process.cmdline()) else None
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return None
+
+
+def _kill(worker: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        worker.kill()
