@@ -23,7 +23,7 @@ from tft_pipeline.storage.database import Database
 NO_RUN_YET = "no run yet: Dagster has no tables in this database"
 MOST_NAMED = 10  # ranges of days in a sentence; what is left is counted
 SPARE_SECONDS = 60  # beyond the maximum runtime, for run monitoring to look
-_GOING = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _PARTITION_TAG = "dagster/partition"
 
 
@@ -127,7 +127,7 @@ def overdue(instance: dg.DagsterInstance) -> list[Overdue]:
         return []
     before = datetime.now(UTC) - timedelta(seconds=allowed + SPARE_SECONDS)
     found = []
-    for record in instance.get_run_records(dg.RunsFilter(statuses=_GOING)):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_IN_PROGRESS)):
         # A run that did not come to start has been at it since its status last changed.
         started = record.start_time
         since = datetime.fromtimestamp(started, UTC) if started is not None else record.update_timestamp

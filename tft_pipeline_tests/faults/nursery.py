@@ -3,6 +3,7 @@
 Orders come as lines of JSON on standard input, answers go out the same way. Started by `Nursery`; never imported by tests itself.
 """
 
+import gc
 import json
 import os
 import signal
@@ -58,6 +59,8 @@ def serve(home: Path) -> None:
     from tft_pipeline_tests.faults import children
 
     children.warm(home)
+    gc.collect()
+    gc.freeze()  # else each child's first full collection copies every page that it looks at
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints, prints to the log
     for line in sys.stdin:

@@ -17,7 +17,7 @@ import sqlalchemy
 
 from tft_pipeline import config
 from tft_pipeline.errors import StorageError
-from tft_pipeline.storage import embedded
+from tft_pipeline.storage import embedded, programs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -236,7 +236,7 @@ def test_a_killed_servers_backends_are_waited_for(home, monkeypatch):
     with embedded.start(home):
         pass
     attempts = []
-    program = embedded._program
+    program = embedded.run_program
 
     def busy_twice(name, *arguments, **more):
         attempts.append(name)
@@ -244,7 +244,7 @@ def test_a_killed_servers_backends_are_waited_for(home, monkeypatch):
             raise StorageError("FATAL: pre-existing shared memory block (key 1, ID 2) is still in use")
         return program(name, *arguments, **more)
 
-    monkeypatch.setattr(embedded, "_program", busy_twice)
+    monkeypatch.setattr(embedded, "run_program", busy_twice)
     with embedded.start(home) as server:
         assert runs(server.pid)
     assert attempts == ["pg_ctl"] * 3
@@ -372,7 +372,7 @@ def test_as_root_folders_are_opened_for_passing_only(home):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another system user")
 def test_as_root_without_a_way_to_make_the_user_it_says_so(home, monkeypatch):
-    monkeypatch.setattr(embedded, "_ACCOUNT", "no such user!")
+    monkeypatch.setattr(programs, "ACCOUNT", "no such user!")
     with pytest.raises(
         StorageError, match=r"PostgreSQL does not run as root, and the system user 'no such user!' cannot be made"
     ):
