@@ -13,6 +13,7 @@ from psycopg import sql
 from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TABLES
+from tft_pipeline.errors import StorageError
 from tft_pipeline.storage import partitions
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.embedded import EmbeddedServer
@@ -62,7 +63,7 @@ def _administer(server: EmbeddedServer, statement: sql.Composable) -> None:
     while True:
         try:
             connection = psycopg.connect(server.dsn("postgres"), autocommit=True)
-        except psycopg.OperationalError:  # a trial stopped it, and its watchdog is bringing it back
+        except (psycopg.OperationalError, StorageError):  # a trial stopped it, and its watchdog is bringing it back
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
