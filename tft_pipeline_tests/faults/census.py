@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-EVERY_SECONDS = 0.02
-
 
 @dataclass
 class Census:
@@ -26,7 +24,7 @@ class Census:
 
 
 @contextlib.contextmanager
-def counted(administrator: str, database: str) -> Iterator[Census]:
+def counted(administrator: str, database: str, every_seconds: float = 0.02) -> Iterator[Census]:
     """administrator: the DSN of another database of the same server, from which to look."""
     census, over = Census(), threading.Event()
 
@@ -34,14 +32,14 @@ def counted(administrator: str, database: str) -> Iterator[Census]:
         while not over.is_set():
             # A server that was killed comes back.
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(administrator, autocommit=True) as own:
-                while not over.wait(EVERY_SECONDS):
+                while not over.wait(every_seconds):
                     census.take(
                         own.execute(
                             "SELECT application_name, count(*)::int FROM pg_stat_activity WHERE datname = %s GROUP BY 1",
                             [database],
                         ).fetchall()
                     )
-            over.wait(EVERY_SECONDS)
+            over.wait(every_seconds)
 
     watcher = threading.Thread(target=look, name="census")
     watcher.start()

@@ -13,9 +13,11 @@ from contextlib import contextmanager
 
 import dagster as dg
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from tft_pipeline.orchestration.reporting import tables_of
 from tft_pipeline_tests.faults import kills
+from tft_pipeline_tests.faults.census import counted
 from tft_pipeline_tests.faults.trials import Outcome, Suite
 from tft_pipeline_tests.faults.yards import ASSETS, DAYS, Yard, settled, unsound, until, yard
 
@@ -49,8 +51,8 @@ def trial(here: Yard, key: str) -> Outcome:
             "kills": float(killed > 0),
             "processes killed": killed,
             "retries": retries,
-            "seconds from the kill to the end of the run (sum)": took,
-            "seconds in progress of the longest run (sum)": longest,
+            "seconds from the kill to the end of the run (most)": took,
+            "seconds in progress of the longest run (most)": longest,
         },
     )
 
@@ -87,7 +89,7 @@ def hung(here: Yard) -> Outcome:
     faults += settled(here, again)[0]
     return Outcome(
         [*faults, *unsound(here)],
-        {"workers hung": len(stopped), "seconds in progress of the longest run (sum)": longest},
+        {"workers hung": len(stopped), "seconds in progress of the longest run (most)": longest},
     )
 
 
@@ -122,7 +124,15 @@ def _begun(here: Yard, tags: dict[str, str] | None = None) -> str:
 @contextmanager
 def _session() -> Iterator[Callable[[str], Outcome]]:
     with kills.world() as (server, _), yard(server) as here:
-        yield lambda key: trial(here, key)
+
+        def watched(key: str) -> Outcome:
+            name = str(conninfo_to_dict(here.database.dsn)["dbname"])
+            with counted(server.dsn("postgres"), name, every_seconds=0.2) as census:
+                outcome = trial(here, key)
+            # Those that the trial itself takes are not to this database.
+            return Outcome(outcome.faults, {**outcome.counts, "connections held (most)": census.total})
+
+        yield watched
 
 
 SUITE = Suite(

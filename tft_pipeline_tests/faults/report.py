@@ -30,10 +30,15 @@ def written(folder: Path, suites: Sequence[Suite]) -> str:
     ]
     for suite in suites:
         of_suite = [row for row in rows if row["suite"] == suite.name]
-        counts: Counter[str] = Counter()
+        counts: dict[str, float] = {}
         for row in of_suite:
-            counts.update(row["counts"])
-        counted = ", ".join(f"{value:,.0f} {name}" for name, value in counts.items()) or "nothing yet"
+            for name, value in row["counts"].items():
+                counts[name] = (
+                    max(counts.get(name, 0), value) if name.endswith("(most)") else counts.get(name, 0) + value
+                )
+        counted = (
+            ", ".join(f"{value:,.{1 if value % 1 else 0}f} {name}" for name, value in counts.items()) or "nothing yet"
+        )
         faults = sum(len(row["faults"]) for row in of_suite)
         lines.append(
             f"| {suite.name} | {suite.goal} | {len(of_suite):,} of {len(suite.keys):,} | {counted} | {faults} |"

@@ -12,7 +12,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Outcome:
-    """faults: what went wrong, a sentence each; none is a success. counts: what is summed up in the report."""
+    """faults: what went wrong, a sentence each; none is a success. counts: what is summed up in the report; of a name that ends
+    with (most), the most is shown."""
 
     faults: Sequence[str] = ()
     counts: dict[str, float] = field(default_factory=dict)
