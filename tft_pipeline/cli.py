@@ -217,6 +217,13 @@ def doctor(
             "are in progress for longer than a run may take are ended. No row of the pipeline's own tables is changed.",
         ),
     ] = False,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Read every row too, and hold each slice's content hash against the ledger. Slow on years of many tickers.",
+        ),
+    ] = False,
     market: Market = None,
     posts: Posts = None,
     home: Home = None,
@@ -225,7 +232,7 @@ def doctor(
     """Look at everything that can be wrong, and say in a sentence what is. Example: tft-pipeline doctor --json"""
     from tft_pipeline.orchestration.doctor import examine
 
-    findings = examine(_settings(market, posts, home), mending=repair)
+    findings = examine(_settings(market, posts, home), mending=repair, deep=deep)
     report = {"healthy": all(f.well for f in findings), "findings": [f.as_dict() for f in findings]}
     _print(report, as_json, "doctor")
     if not report["healthy"]:

@@ -12,7 +12,7 @@ from tft_pipeline.errors import PipelineError, in_words
 from tft_pipeline.orchestration import doctor_storage, record
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.scorers import open_scorer
-from tft_pipeline.storage.audit import disagreements
+from tft_pipeline.storage.audit import damaged, disagreements
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.migrate import applied
 from tft_pipeline.storage.opening import open_database
@@ -31,8 +31,8 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings, *, mending: bool = False) -> list[Finding]:
-    """All findings, the sound ones too. Never raises for what it examines. mending: Dagster's record is mended first."""
+def examine(settings: Settings, *, mending: bool = False, deep: bool = False) -> list[Finding]:
+    """All findings, the sound ones too. Never raises for what it examines. mending: Dagster's record is mended first. deep: every row is read."""
     return [
         _look("python", lambda: f"{sys.version.split()[0]} at {sys.prefix}"),
         _look("disk", lambda: _disk(settings)),
@@ -40,7 +40,7 @@ def examine(settings: Settings, *, mending: bool = False) -> list[Finding]:
         _look("bars", lambda: _bars(settings)),
         _look("posts", lambda: _posts(settings)),
         _look("scorer", lambda: _scorer(settings)),
-        *_database(settings, mending=mending),
+        *_database(settings, mending=mending, deep=deep),
     ]
 
 
@@ -82,7 +82,7 @@ def _scorer(settings: Settings) -> str:
     return f"{scorer.scorer_id}: a bullish sentence scores bearish {bearish:.2f}, neutral {neutral:.2f}, bullish {bullish:.2f}"
 
 
-def _database(settings: Settings, *, mending: bool) -> Iterator[Finding]:
+def _database(settings: Settings, *, mending: bool, deep: bool) -> Iterator[Finding]:
     try:
         with open_database(settings) as database:
             yield Finding(
@@ -92,6 +92,8 @@ def _database(settings: Settings, *, mending: bool) -> Iterator[Finding]:
             )
             yield _look("migrations", lambda: f"{len(applied(database))} applied, {len(TABLES)} tables by contract")
             yield _look("ledger", lambda: _ledger(database))
+            if deep:
+                yield _look("content", lambda: _content(database))
             if mending:
                 yield _look("repair", lambda: record.repair(settings, database))
             yield _look("record", lambda: record.agrees(settings, database))
@@ -109,6 +111,15 @@ def _ledger(database: Database) -> str:
             f"{len(found)} slices hold other rows than ops.slices says, first {found[0]}; refresh those days."
         )
     return "every slice holds as many rows as ops.slices says"
+
+
+def _content(database: Database) -> str:
+    found = damaged(database)
+    if found:
+        raise PipelineError(
+            f"{len(found)} slices hold other content than was written, first {found[0]}; refresh those days."
+        )
+    return "every row of every slice is what was written, by its hash"
 
 
 def _device(settings: Settings) -> str:

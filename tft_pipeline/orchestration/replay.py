@@ -53,8 +53,8 @@ class Rebuilt:
 def replay(settings: Settings, as_of: datetime, *, progress: Progress = no_progress) -> dict[str, Any]:
     """The report of `replay_in`, on this installation's database. Raises ConfigError for a moment that is none."""
     refuse_no_moment(as_of)
-    settings = settle(settings)
-    with open_database(settings) as database:
+    settings = settle(settings, remembering=False)
+    with open_database(settings, as_it_is=True) as database:
         return replay_in(database, settings, as_of, progress=progress)
 
 

@@ -12,7 +12,7 @@ import dagster as dg
 import pandas as pd
 
 from tft_pipeline.crash_points import reached
-from tft_pipeline.errors import PipelineError
+from tft_pipeline.errors import PipelineError, StaleWriterError
 from tft_pipeline.orchestration.memory import MemoryWatch, of_this_process
 from tft_pipeline.orchestration.partitions import Window, window_of
 from tft_pipeline.orchestration.resources import Pipeline
@@ -149,10 +149,24 @@ def begin(context: dg.AssetExecutionContext, pipeline: Pipeline) -> tuple[Stopwa
     name = context.asset_key.to_user_string()
     window = window_of(context, pipeline.now(), pipeline.bars.delay)
     reached("asset: begun")
+    _refuse_given_up(context)
     generation = take_generation(pipeline.database, _TABLES[name], window.days)
     reached("asset: claimed")
     window = replace(window, generation=generation)
     return Stopwatch(pipeline, name, window), window
+
+
+def _refuse_given_up(context: dg.AssetExecutionContext) -> None:
+    """Raises StaleWriterError for a run that Dagster has ended while this process lives on: its successor must not be overtaken.
+
+    A claim refuses a predecessor, and this one would claim anew with each asset and each try.
+    """
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.is_finished:
+        raise StaleWriterError(
+            f"{context.asset_key.to_user_string()}: run {run.run_id[:8]} was ended as {run.status.value} while its process lived on; "
+            "whichever run follows does its work. Nothing was written."
+        )
 
 
 def coverage(frame: pd.DataFrame, universe: Sequence[str]) -> dict[str, Any]:
@@ -201,6 +215,7 @@ def result(
         "ticker_coverage": ticker_coverage,
         "quality": "none judged yet" if quality is None else round(quality, 4),
         "seconds": watch.stop(),
+        **_content_hashes(written, window),
         **{name: value for name, value in facts.items() if value is not None},
     }
     if picture is not None:
@@ -211,3 +226,11 @@ def result(
             partition_key=context.partition_keys[-1],
         )
     return dg.MaterializeResult(metadata=metadata, check_results=list(checks))
+
+
+def _content_hashes(written: Mapping[str, Written], window: Window | None) -> dict[str, Any]:
+    """What `doctor` holds the event against the ledger by. A run over many days would repeat all of them with each day's event: of those,
+    only `doctor --deep` tells whether the rows are what was written."""
+    if window is None or len(window.days) != 1:
+        return {}
+    return {"content_hashes": {name: one.content_hashes[window.days[0]] for name, one in written.items()}}

@@ -17,6 +17,7 @@ from tft_pipeline.sources.protocols import BarSource, PostSource, Scorer
 from tft_pipeline.sources.scorers import open_scorer
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.opening import open_database
+from tft_pipeline.storage.roles import reading
 from tft_pipeline.storage.slices import Written, write
 
 Progress = Callable[[str, int, int], None]
@@ -52,6 +53,11 @@ class Pipeline:
     @cached_property
     def database(self) -> Database:
         return self._database or self._opened.enter_context(open_database(self.settings))
+
+    @cached_property
+    def reader(self) -> Database:
+        """The same database, for who only looks: sensors and schedules."""
+        return reading(self.database)
 
     @cached_property
     def bars(self) -> BarSource:

@@ -38,7 +38,7 @@ def hourly_refresh(
     last = min(due.date(), settings.end or today)
     if first > last:
         return dg.SkipReason(f"history begins on {first}, of which nothing is due yet at {now:%Y-%m-%d %H:%M} UTC")
-    stale = stale_days(pipeline.database, WATCHED, first=first, last=last, due=due)
+    stale = stale_days(pipeline.reader, WATCHED, first=first, last=last, due=due)
     done = tries(context.instance, code_version=pipeline.code_version)
     step = next_step(stale, done, last=last, due=due, delay=delay, now=now)
     if step.given_up:

@@ -30,7 +30,7 @@ MOST_EVENTS = 1000  # a tick: the next one takes the rest
 def drift_sensor(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SensorResult | dg.SkipReason:
-    day = newest(pipeline.database, DRIFT)
+    day = newest(pipeline.reader, DRIFT)
     if day is None:
         return dg.SkipReason("monitoring.drift is empty: the drift asset has not found a model and enough rows yet")
     now = pipeline.now()
@@ -38,15 +38,15 @@ def drift_sensor(
     target = min(yesterday, pipeline.settings.end or yesterday)
     # After a downtime, drift is of the days before it, and a training of yesterday would find nothing to learn from.
     for table in (FEATURES, DRIFT):
-        reached = reaches_to(pipeline.database, table, target)
+        reached = reaches_to(pipeline.reader, table, target)
         if reached is None or reached < config.day_start(target + timedelta(days=1)):
             return dg.SkipReason(f"{table.name} of {target} is not complete yet: the hourly refresh comes first")
     for record in context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name, statuses=GOING), limit=1):
         return dg.SkipReason(
             f"retrain run {record.dagster_run.run_id[:8]} is in progress: what it leaves is judged after it"
         )
-    rows = read(pipeline.database, DRIFT, day, day + timedelta(days=1))
-    models = models_by(pipeline.database, before=now)
+    rows = read(pipeline.reader, DRIFT, day, day + timedelta(days=1))
+    models = models_by(pipeline.reader, before=now)
     runs = context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name), limit=50)
     trained = models.iloc[-1].trained_as_of if len(models) else None
     since = [r.create_timestamp for r in runs if trained is None or r.create_timestamp > trained]
@@ -71,7 +71,7 @@ def drift_sensor(
 def record_reconciler(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SensorResult | dg.SkipReason:
-    found = compare(context.instance, pipeline.database, partitioned_assets(), now=pipeline.now())
+    found = compare(context.instance, pipeline.reader, partitioned_assets(), now=pipeline.now())
     if not found.unrecorded:
         return dg.SkipReason("every slice that PostgreSQL holds has its event in Dagster's record")
     return dg.SensorResult(asset_events=[one.event() for one in found.unrecorded[:MOST_EVENTS]])

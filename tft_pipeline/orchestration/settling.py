@@ -8,8 +8,8 @@ from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.scorers import open_scorer
 
 
-def settle(settings: Settings) -> Settings:
-    """settings with start, and for files also end, filled in; what was chosen is written to settings.json.
+def settle(settings: Settings, *, remembering: bool = True) -> Settings:
+    """settings with start, and for files also end, filled in; what was chosen is written to settings.json, unless not remembering.
 
     A simulated market begins so many days before it was first opened and lives on; live sources begin as far back as Yahoo reaches:
     both beginnings are remembered. Files begin and end where their bars do, which is looked up anew each time, for a folder may grow.
@@ -25,7 +25,8 @@ def settle(settings: Settings) -> Settings:
             config.today() - timedelta(days=settings.simulation.days) if settings.simulated else config.default_start()
         )
         settings = settings.changed(start=first)
-    settings.remember()
+    if remembering:
+        settings.remember()
     return settings
 
 

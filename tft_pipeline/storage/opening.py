@@ -8,26 +8,34 @@ from tft_pipeline.storage import embedded
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.lineage import memory_of
 from tft_pipeline.storage.migrate import migrate
-from tft_pipeline.storage.world import claim_world
+from tft_pipeline.storage.world import claim_world, demand_world
 
 
 @contextmanager
-def open_database(settings: Settings) -> Iterator[Database]:
+def open_database(settings: Settings, *, as_it_is: bool = False) -> Iterator[Database]:
     """The external database of settings.postgres_dsn, or the embedded server's database of this world.
 
-    Migrated and claimed; an embedded server that was started here is stopped on leaving.
-    Raises StorageError: not reachable, too old, or holding another world.
+    Migrated and claimed; as_it_is: neither, for who only reads, as from a standby. An embedded server that was started here is stopped
+    on leaving.
+    Raises StorageError: not reachable, too old, or holding another world; as_it_is: or none yet.
     """
+    ready = _found if as_it_is else _made
     if settings.postgres_dsn is not None:
-        yield _ready(Database(settings.postgres_dsn.get_secret_value(), memory=memory_of(settings)), settings)
+        yield ready(Database(settings.postgres_dsn.get_secret_value(), memory=memory_of(settings)), settings)
         return
     settings.home.mkdir(parents=True, exist_ok=True)
     with embedded.start(settings.home) as server:
-        yield _ready(Database(server.dsn(settings.world), memory=memory_of(settings)), settings)
+        yield ready(Database(server.dsn(settings.world), memory=memory_of(settings)), settings)
 
 
-def _ready(database: Database, settings: Settings) -> Database:
+def _made(database: Database, settings: Settings) -> Database:
     database.check()
     migrate(database)
     claim_world(database, settings)
+    return database
+
+
+def _found(database: Database, settings: Settings) -> Database:
+    database.check()
+    demand_world(database, settings)
     return database

@@ -1,8 +1,8 @@
 """pg_partman, where it is installed: it makes months ahead and takes old ones out, instead of this package.
 
 Written for the interface of pg_partman 5 as its source and documentation have it: `create_parent`, `part_config`, `run_maintenance_proc`.
-NOT tried with the extension itself, which neither the embedded server nor Debian's PostgreSQL brings: the tests install an extension of
-that name whose functions record how they are called, and really make and detach partitions as pg_partman names them.
+NOT tried with the extension itself: the embedded server brings none, and Debian 12 packages 4.7, too old for this interface. The tests
+install an extension of that name whose functions record how they are called, and really make and detach partitions as pg_partman names them.
 
 It differs from our own upkeep in three things. Its months are called bars_p20190101, not bars_2019_01: `ops.make_partition` therefore
 looks at bounds, too. It detaches without CONCURRENTLY, so readers of that table wait for a moment. And it knows no ledger: what it has

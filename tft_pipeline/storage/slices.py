@@ -62,14 +62,35 @@ class _Sum:
         self.content_hashes |= {day: content.content_hash for day, content in merged.contents.items()}
 
 
-def take_generation(database: Database, tables: Iterable[Table], days: Iterable[date]) -> int:
+@dataclass(frozen=True)
+class Claim:
+    """A writer's claim on slices, see take_generation."""
+
+    generation: int
+    days: Sequence[date]
+
+
+def take_generation(
+    database: Database, tables: Iterable[Table], days: Iterable[date], *, holding: Claim | None = None
+) -> int:
     """A number higher than any writer before, and from now on the lowest that may write these tables' slices of these days.
 
     Take it before the work begins, hand it to `write`: a predecessor that was given up, but lives on, is then refused.
+    holding: the claim of a writer that needs more days than it thought. Raises StaleWriterError where it no longer stands: who has a
+    successor must not overtake it by claiming again.
     """
     names, wanted = [table.name for table in tables], sorted(set(days))
     with blockers.named(database, names, wanted), database.connect() as connection:
         lineage.check(database, connection)
+        if holding is not None:
+            # In the order in which they are claimed below; locked, for a successor may come between the look and the claim.
+            connection.execute(
+                """
+                SELECT FROM ops.fences WHERE table_name = ANY(%s) AND slice_day = ANY(%s)
+                ORDER BY table_name COLLATE "C", slice_day FOR UPDATE""",
+                (names, list(holding.days)),
+            )
+            _still_ours(connection, names, holding)
         row = connection.execute("SELECT nextval('ops.generations')").fetchone()
         # A server that was restored or promoted may give the same number again: what is drawn tells its claim from the forgotten one.
         generation = (int(row[0]) if row else 0) << _DRAWN_BITS | secrets.randbits(_DRAWN_BITS)
@@ -206,6 +227,11 @@ def _claim(
         ),
         slices,
     )
+    _still_ours(connection, names, Claim(generation, month))
+
+
+def _still_ours(connection: psycopg.Connection[TupleRow], names: Sequence[str], claim: Claim) -> None:
+    """Raises StaleWriterError, or a transient StorageError where the claim is not known, unless it stands."""
     other = connection.execute(
         """
         SELECT name, day, f.generation
@@ -213,17 +239,17 @@ def _claim(
         LEFT JOIN ops.fences f ON f.table_name = name AND f.slice_day = day
         WHERE f.generation IS DISTINCT FROM %(generation)s
         ORDER BY f.generation > %(generation)s DESC NULLS LAST, day, name LIMIT 1""",
-        slices,
+        {"names": list(names), "days": list(claim.days), "generation": claim.generation},
     ).fetchone()
     if other is not None:
         name, day, newer = other
-        if newer is None or newer < generation:
+        if newer is None or newer < claim.generation:
             raise StorageError(
-                f"{name}: this database does not know the claim (generation {generation}) on the slice of {day}: it was taken on another "
+                f"{name}: this database does not know the claim (generation {claim.generation}) on the slice of {day}: it was taken on another "
                 "server, or a backup was restored since. Nothing of this month was written: run it again.",
                 transient=True,
             )
         raise StaleWriterError(
-            f"{name}: a later writer (generation {newer}) has taken over the slice of {day} from this one ({generation}). "
+            f"{name}: a later writer (generation {newer}) has taken over the slice of {day} from this one ({claim.generation}). "
             "Nothing of this month was written: let the later one finish, or run again."
         )

@@ -1,5 +1,7 @@
 """One database holds one world: simulated and real data, or two simulations, never mix."""
 
+from typing import Any
+
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import StorageError
 from tft_pipeline.storage.database import Database
@@ -16,15 +18,31 @@ def claim_world(database: Database, settings: Settings) -> None:
             (settings.world, settings.simulated, settings.market, settings.posts),
         )
         row = connection.execute("SELECT world, simulated, market FROM ops.worlds FOR UPDATE").fetchone()
-        held, simulated, market = row if row else (settings.world, settings.simulated, settings.market)
-        if (held, simulated, market) != (settings.world, settings.simulated, settings.market):
-            raise StorageError(
-                f"{database.shown}: holds {_kind(simulated)} data of {held!r} (market={market}); these settings mean {_kind(settings.simulated)} "
-                f"data of {settings.world!r} (market={settings.market}). Use another database: set TFT_POSTGRES_DSN, or unset it for the "
-                "embedded server, which keeps a database for each world."
-            )
+        _demand_same(database, row, settings)
         connection.execute(
             "UPDATE ops.worlds SET posts = %(posts)s WHERE posts <> %(posts)s", {"posts": settings.posts}
+        )
+
+
+def demand_world(database: Database, settings: Settings) -> None:
+    """Raises StorageError unless this database holds settings' world already. Writes nothing."""
+    with database.connect() as connection:
+        there = connection.execute("SELECT to_regclass('ops.worlds')").fetchone()
+        row = there and there[0] and connection.execute("SELECT world, simulated, market FROM ops.worlds").fetchone()
+    if not row:
+        raise StorageError(
+            f"{database.shown}: holds no world yet; fill it first, with `tft-pipeline demo` or `tft-pipeline up`."
+        )
+    _demand_same(database, row, settings)
+
+
+def _demand_same(database: Database, row: tuple[Any, ...] | None, settings: Settings) -> None:
+    held, simulated, market = row or (settings.world, settings.simulated, settings.market)
+    if (held, simulated, market) != (settings.world, settings.simulated, settings.market):
+        raise StorageError(
+            f"{database.shown}: holds {_kind(simulated)} data of {held!r} (market={market}); these settings mean {_kind(settings.simulated)} "
+            f"data of {settings.world!r} (market={settings.market}). Use another database: set TFT_POSTGRES_DSN, or unset it for the "
+            "embedded server, which keeps a database for each world."
         )
 
 

@@ -21,7 +21,7 @@ from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
 from tft_pipeline.sources.protocols import Span
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.migrate import migrate
-from tft_pipeline.storage.slices import Written, write
+from tft_pipeline.storage.slices import Claim, Written, take_generation, write
 from tft_pipeline_tests.faults.world import LAST, START, TRAINED_ON, UNTIL, settings
 from tft_pipeline_tests.storage.frames import frame
 
@@ -144,10 +144,13 @@ def _write(tell: IO[str], dsn: str, days: list[str], versions: list[int]) -> Non
         tell.write(json.dumps([version, hashes]) + "\n")
 
 
-def _orphan(tell: IO[str], dsn: str, day: str, generation: int, version: int) -> None:
-    """A writer whose run was given up, and that goes on to write with the claim it had. Says how that ended."""
+def _orphan(tell: IO[str], dsn: str, day: str, *, generation: int, version: int, more: bool) -> None:
+    """A writer whose run was given up, and that goes on to write with the claim it had, or with one for more days. Says how that ended."""
     wanted = [date.fromisoformat(day)]
     try:
+        if more:
+            longer = [*wanted, wanted[0] + timedelta(days=1)]
+            generation = take_generation(Database(dsn), [BARS], longer, holding=Claim(generation, wanted))
         write(
             Database(dsn),
             {BARS: content(version, wanted)},

@@ -18,6 +18,7 @@ from tft_pipeline_tests.faults.world import copy_of
 
 DAY = date(2026, 1, 30)
 MOMENTS = ("before the successor's write", "after it")
+MANNERS = ("with the claim it had", "claiming more days")  # as the portfolio does, up to its last mark
 
 
 @contextmanager
@@ -36,7 +37,7 @@ SUITE = Suite(
 
 def pair(server: EmbeddedServer, children: Nursery, seed: int) -> Outcome:
     drawn = random.Random(seed)
-    moment, wrote_before = MOMENTS[seed % 2], drawn.random() < 0.5
+    moment, manner, wrote_before = MOMENTS[seed % 2], MANNERS[seed // 2 % 2], drawn.random() < 0.5
     with copy_of(server, "faults_empty") as database:
         by = {"run_id": "parent", "code_version": "0"}
         if wrote_before:
@@ -45,12 +46,16 @@ def pair(server: EmbeddedServer, children: Nursery, seed: int) -> Outcome:
         fresh = take_generation(database, [BARS], [DAY])
         if moment == MOMENTS[1]:
             write(database, {BARS: content(2, [DAY])}, [DAY], generation=fresh, **by)
-        orphan = children.order("orphan", dsn=database.dsn, day=DAY.isoformat(), generation=stale, version=3)
+        orphan = children.order(
+            "orphan", dsn=database.dsn, day=DAY.isoformat(), generation=stale, version=3, more=manner == MANNERS[1]
+        )
         if moment == MOMENTS[0]:
             write(database, {BARS: content(2, [DAY])}, [DAY], generation=fresh, **by)
         said, sentence = orphan["said"][0] if orphan["said"] else ("nothing", "")
         faults = (
-            [] if said == "StaleWriterError" else [f"the orphan that came {moment} was not refused: {said} {sentence}"]
+            []
+            if said == "StaleWriterError"
+            else [f"the orphan that came {moment} {manner} was not refused: {said} {sentence}"]
         )
         volumes = set(read(database, BARS)["volume"])
         if not volumes <= {1001.0, 1002.0} or 1002.0 not in volumes:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -290,6 +291,51 @@ def test_an_event_of_other_content_is_named_and_written_anew(
     assert str(event.asset_materialization.description).endswith("says other content of market.bars")
 
 
+@after_a_range
+def test_rows_of_other_content_behind_a_days_own_event_are_named(
+    settings: Settings, database: Database, instance: dg.DagsterInstance
+) -> None:
+    newest = instance.get_latest_materialization_event(BARS_KEY)
+    assert newest is not None
+    other = frame(BARS, DAYS[3:], hours=range(14), tickers=("AAA",))  # of bars that are there
+    write(database, {BARS: other}, DAYS[3:], run_id=newest.run_id, code_version="1")
+    found = compare(instance, database, ["market_bars"], now=datetime.now(UTC))
+    assert [(one.day, one.refuted) for one in found.differing] == [("2026-01-08", "other content of market.bars")]
+
+
+@after_a_range
+def test_a_run_that_was_ended_while_its_process_lives_on_claims_nothing_more(
+    settings: Settings, database: Database, instance: dg.DagsterInstance
+) -> None:
+    class GivenUp(Pipeline):
+        """Its run is ended, as run monitoring would, while the first asset writes."""
+
+        def write(self, run_id: str, *given: Any, **named: Any) -> Any:
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            if not run.is_finished:
+                instance.report_run_failed(run)
+            return super().write(run_id, *given, **named)
+
+    def fences() -> list[tuple[Any, ...]]:
+        with database.connect() as connection:
+            return connection.execute("SELECT * FROM ops.fences ORDER BY 1, 2").fetchall()
+
+    job = build(settings, GivenUp(settings, database=database)).resolve_job_def("history")
+    before = {row[:2]: row[2] for row in fences()}
+    result = job.execute_in_process(
+        instance=instance, partition_key=NAMES[1], raise_on_error=False,
+        asset_selection=[dg.AssetKey("corporate_actions"), BARS_KEY],
+    )  # fmt: skip
+    (failure,) = result.get_step_failure_events()
+    told = str(failure.step_failure_data.error)
+    assert failure.step_key == "market_bars"
+    assert "StaleWriterError: market_bars: run " in told
+    assert "was ended as FAILURE while its process lived on" in told
+    moved = {row[:2] for row in fences() if before.get(row[:2]) != row[2]}
+    assert moved == {("market.actions", DAYS[1])}
+
+
 def test_models_are_asked_about_by_training_day_and_upkeep_has_no_rows(
     settings: Settings, database: Database, instance: dg.DagsterInstance
 ) -> None:
@@ -387,3 +433,17 @@ def test_doctor_says_it_and_repairs_when_asked(
     assert "events re-emitted 4," in mended["repair"].sentence
     assert mended["record"].well
     assert findings(mending=True)["repair"].sentence == "there was nothing to mend in Dagster's record"
+    assert "content" not in mended
+
+
+def test_doctor_reads_every_row_when_asked(settings: Settings, database: Database) -> None:
+    def content() -> Finding:
+        return next(finding for finding in examine(settings, deep=True) if finding.subject == "content")
+
+    committed(database, DAYS)
+    assert content() == Finding("content", True, "every row of every slice is what was written, by its hash")
+    with database.connect() as connection:  # as many rows as before
+        connection.execute("UPDATE market.bars SET volume = volume + 1 WHERE bar_start < '2026-01-06'")
+    found = content()
+    assert not found.well
+    assert found.sentence.startswith("1 slices hold other content than was written, first market.bars on 2026-01-05")

@@ -11,11 +11,12 @@ import pandas as pd
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import ACTIONS, BARS, FEATURES, ISSUES, MENTIONS, POSTS, QUANTILES
-from tft_pipeline.errors import ConfigError, PipelineError
+from tft_pipeline.errors import ConfigError, PipelineError, StorageError
 from tft_pipeline.forecasts.baselines import BASELINE_ID
 from tft_pipeline.orchestration import launch
 from tft_pipeline.orchestration.definitions import build
@@ -26,6 +27,7 @@ from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.ledger import row_counts
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.slices import write
+from tft_pipeline.storage.world import claim_world
 from tft_pipeline_tests.storage.frames import frame
 
 # New York's hours: bars of Monday to Friday from 13:00 to 20:00 UTC in summer. The model knows Friday, 29 May.
@@ -78,6 +80,7 @@ def midnight(day: date) -> datetime:
 def template(postgres_template: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Database:
     """History up to Friday, a model trained two weeks before, and what it has said since."""
     database = Database(postgres_template())
+    claim_world(database, config.load(home=tmp_path_factory.mktemp("claim"), **VALUES))
     run = runner(database, tmp_path_factory.mktemp("home"))
     now = midnight(FRIDAY)
     run("history", START, FRIDAY, until=now)
@@ -319,6 +322,23 @@ def test_it_opens_the_installation_s_own_database(world: Database, tmp_path: Pat
     report = replay(settings, MOMENTS[1], progress=lambda stage, *_: told.append(stage))
     assert report["equal"] is True
     assert set(told) == {"rebuilding mood", "rebuilding features", "forecasting"}
+
+
+def test_it_needs_no_right_to_write(world: Database, tmp_path: Path) -> None:
+    with world.connect() as connection:
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(
+                sql.Identifier(str(conninfo_to_dict(world.dsn)["dbname"]))
+            )
+        )
+    settings = config.load(home=tmp_path, postgres_dsn=world.dsn, **VALUES)
+    assert replay(settings, MOMENTS[1])["equal"] is True
+    assert not settings.settings_file.exists()
+
+
+def test_where_nothing_was_ever_filled_it_says_so(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"holds no world yet; fill it first, with `tft-pipeline demo`"):
+        replay(config.load(home=tmp_path, postgres_dsn=database.dsn, **VALUES), MOMENTS[1])
 
 
 def test_forecasts_run_again_write_no_issue(world: Database, run: Run) -> None:

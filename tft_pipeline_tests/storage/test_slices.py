@@ -14,7 +14,7 @@ from tft_pipeline.storage import partitions
 from tft_pipeline.storage.ledger import slice_status
 from tft_pipeline.storage.quarantine import listed
 from tft_pipeline.storage.read import read
-from tft_pipeline.storage.slices import take_generation, write
+from tft_pipeline.storage.slices import Claim, take_generation, write
 
 from .frames import frame
 
@@ -277,6 +277,39 @@ def test_a_writer_whose_successor_has_begun_is_refused(any_database):
     write(any_database, {table: rows.iloc[1:2]}, DAYS[1:2], generation=successor, **BY)
     write(any_database, {table: rows.iloc[:1]}, DAYS[:1], generation=orphan, **BY)  # nobody took this day over
     assert len(read(any_database, table)) == 2
+
+
+def test_a_writer_that_needs_more_days_keeps_its_place(any_database):
+    table, rows = contracts.DECISIONS, frame(contracts.DECISIONS, DAYS)
+    first = take_generation(any_database, [table], DAYS[:1])
+    more = take_generation(any_database, [table], DAYS, holding=Claim(first, DAYS[:1]))
+    assert more > first
+    write(any_database, {table: rows}, DAYS, generation=more, **BY)
+
+
+def test_a_writer_that_has_a_successor_cannot_overtake_it_by_claiming_again(any_database):
+    table, rows = contracts.DECISIONS, frame(contracts.DECISIONS, DAYS)
+    orphan = take_generation(any_database, [table], DAYS[:2])
+    successor = take_generation(any_database, [table], DAYS[1:2])
+    with pytest.raises(StaleWriterError, match=rf"a later writer \(generation {successor}\).*2024-01-31"):
+        take_generation(any_database, [table], DAYS, holding=Claim(orphan, DAYS[:2]))
+    write(any_database, {table: rows.iloc[1:2]}, DAYS[1:2], generation=successor, **BY)
+
+
+def test_of_two_that_claim_more_days_at_once_the_one_that_lost_its_claim_is_refused(any_database):
+    table = contracts.DECISIONS
+    orphan = take_generation(any_database, [table], DAYS)
+    outcomes = race(
+        8,
+        lambda n: (
+            take_generation(any_database, [table], DAYS, holding=Claim(orphan, DAYS))
+            if n
+            else take_generation(any_database, [table], DAYS)
+        ),
+    )
+    assert all(o is None or isinstance(o, StaleWriterError) for o in outcomes)
+    assert outcomes[0] is None
+    assert sum(o is None for o in outcomes[1:]) <= 1
 
 
 def test_eight_threads_on_one_slice_leave_the_whole_of_one(any_database):

@@ -21,7 +21,7 @@ from tft_pipeline.portfolio.summary import summary
 from tft_pipeline.storage.ledger import newest
 from tft_pipeline.storage.portfolio import last_mark, peak_equity_cents
 from tft_pipeline.storage.read import read
-from tft_pipeline.storage.slices import take_generation
+from tft_pipeline.storage.slices import Claim, take_generation
 
 WAITING_DAYS = 7  # a decision may wait so long for its ticker's next bar: over a weekend and a holiday
 
@@ -56,7 +56,8 @@ def _to_the_last_mark(pipeline: Pipeline, window: Window) -> Window:
         return window
     end = config.day_start(last.date() + timedelta(days=1))
     longer = spanning(window.start, end, pipeline.now(), pipeline.bars.delay)
-    generation = take_generation(pipeline.database, (EQUITY, TRADES, POSITIONS), longer.days)
+    held = Claim(window.generation, window.days) if window.generation is not None else None
+    generation = take_generation(pipeline.database, (EQUITY, TRADES, POSITIONS), longer.days, holding=held)
     return replace(longer, generation=generation)
 
 
