@@ -90,6 +90,13 @@ class SimulationSettings(_Frozen):
     )
 
 
+class YahooSettings(_Frozen):
+    connections: int = Field(8, ge=1, le=32, description="Requests under way at the same time.")
+    requests_per_second: float = Field(
+        10.0, ge=0.0, le=1000.0, description="No more than so many begin in a second; 0: no limit of ours."
+    )
+
+
 class RedditSettings(_Frozen):
     client_id: str | None = None
     client_secret: SecretStr | None = None
@@ -132,6 +139,7 @@ class Settings(_Frozen):
     monitoring: MonitoringSettings = MonitoringSettings()
     simulation: SimulationSettings = SimulationSettings()
     storage: StorageSettings = StorageSettings()
+    yahoo: YahooSettings = YahooSettings()
     reddit: RedditSettings = RedditSettings()
 
     @field_validator("market", "posts")
