@@ -102,6 +102,8 @@ class RedditSettings(_Frozen):
     client_secret: SecretStr | None = None
     user_agent: str = "tft-pipeline/0.1 (hourly market forecasts)"
     subreddits: tuple[str, ...] = ("wallstreetbets", "stocks", "investing")
+    searches: tuple[str, ...] = Field((), description="Also what these find in all of Reddit, newest first.")
+    comments: bool = Field(True, description="Comments of the subreddits besides their submissions.")
     reddit_url: str = "https://www.reddit.com"
     oauth_url: str = "https://oauth.reddit.com"
 
