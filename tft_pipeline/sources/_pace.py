@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
 
@@ -22,14 +23,15 @@ class Door:
         per_second: float,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        after: Self | None = None,
     ) -> None:
-        """per_second: 0 for no limit of ours."""
+        """per_second: 0 for no limit of ours. after: the door of the fetch before, whose pace goes on."""
         self._patience = patience
         self._step = 1.0 / per_second if per_second else 0.0
         self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
-        self._next = 0.0
+        self._next = after._next if after else 0.0
         self._limits = 0  # so far
         self._in_a_row = 0
         self._shut: OutOfPatienceError | None = None

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ import pandas as pd
 from tft_pipeline.contracts import ACTIONS, BARS
 from tft_pipeline.schema import UTC
 
-HOUR_SECONDS = 3600
+HOUR_SECONDS, DAY_SECONDS = 3600, 86_400
 ROUND_THE_CLOCK_SECONDS = 23 * HOUR_SECONDS  # a "session" this long is a day of a market that does not close
 LIVE = timedelta(hours=2)  # what ended or took effect this recently was first held when it was read
 
@@ -151,6 +152,31 @@ def not_restated(splits: Iterable[Action], prices: Quotes) -> set[pd.Timestamp]:
         if step > 0 and abs(math.log(step) - math.log(split.value)) < abs(math.log(step)):
             late.add(split.effective_at)
     return late
+
+
+def late_in_hours(later: Sequence[Action], late: set[pd.Timestamp], hours: Quotes, days: Quotes) -> set[pd.Timestamp]:
+    """Which of the splits after the hourly bars these have not been restated for: Yahoo restates its hours and its days at different times.
+
+    late: what `not_restated` says of the daily chart. The two charts' opens of the newest day that both have tell whether the same holds of
+    the hours. Without such a day it is taken to.
+    Raises DamagedChartError where no set of restated splits explains by how much the two differ.
+    """
+    known = [quoted.only(np.isfinite(quoted.open) & (quoted.open > 0)) for quoted in (hours, days)]
+    dates = [quoted.start // DAY_SECONDS for quoted in known]
+    common = np.intersect1d(dates[0], dates[1])
+    if not later or not len(common):
+        return late
+    opens = [float(quoted.open[date == common[-1]][0]) for quoted, date in zip(known, dates, strict=True)]
+    apart = math.log(opens[0] / opens[1])
+    of_days = sum(math.log(split.value) for split in later if split.effective_at not in late)
+    for count in range(len(later) + 1):
+        for unseen in combinations(later, count):
+            of_hours = sum(math.log(split.value) for split in later if split not in unseen)
+            if abs(of_days - of_hours - apart) < math.log(1.2):
+                return late if abs(apart) < math.log(1.2) else {split.effective_at for split in unseen}
+    raise DamagedChartError(
+        f"its hourly prices are {opens[0] / opens[1]:.3g} times its daily ones, and no split explains it"
+    )
 
 
 def finished(found: Quotes, by: datetime) -> tuple[Quotes, list[str]]:

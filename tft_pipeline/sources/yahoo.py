@@ -15,12 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import exchange_calendars
 import pandas as pd
 import yfinance
 from curl_cffi.requests.exceptions import RequestException
@@ -34,6 +32,7 @@ from tft_pipeline.schema import Table
 from tft_pipeline.sources import _yahoo_chart as charts
 from tft_pipeline.sources._pace import Door
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
+from tft_pipeline.sources._sessions import schedule
 from tft_pipeline.sources._yahoo_session import (
     CHART_PATH,
     ChartSession,
@@ -66,6 +65,17 @@ class _Read:
     actions: pd.DataFrame
     problem: str
     failed: bool = False
+
+
+@dataclass(frozen=True)
+class _Since:
+    """A daily chart from a week before moment: its splits, which of them it has not been restated for, and its days."""
+
+    moment: datetime
+    read_at: datetime
+    splits: list[charts.Action]
+    late: set[pd.Timestamp]
+    days: charts.Quotes
 
 
 class YahooBars:
@@ -103,7 +113,7 @@ class YahooBars:
         self._connections = connections or settings.yahoo.connections
         self._per_second = settings.yahoo.requests_per_second if requests_per_second is None else requests_per_second
         self._brought: dict[str, dict[tuple[str, datetime, int], _Read]] = {"bars": {}, "actions": {}}
-        self._splits_since: dict[str, tuple[datetime, datetime, list[charts.Action], set[pd.Timestamp]]] = {}
+        self._later: dict[str, _Since] = {}
         _private_cache(cache_dir or settings.home / "cache")
 
     def universe(self) -> tuple[str, ...]:
@@ -200,8 +210,11 @@ class YahooBars:
         late = charts.not_restated(here, quoted)
         later: list[charts.Action] = []
         if window.end < now - timedelta(hours=1):
-            later, late_days = self._splits_after(ticker, window.end, now, asking)
-            late |= late_days
+            since = self._since(ticker, window.end, now, asking)
+            later = [split for split in since.splits if split.effective_at >= window.end]
+            late |= charts.late_in_hours(
+                later, since.late & {split.effective_at for split in later}, quoted, since.days
+            )
         known_days = {split.effective_at.date() for split in here}
         splits = here + [split for split in later if split.effective_at.date() not in known_days]
         if late:
@@ -220,21 +233,17 @@ class YahooBars:
             f"{said}." if said else "",
         )  # fmt: skip
 
-    def _splits_after(
-        self, ticker: str, moment: datetime, now: datetime, asking: "_Asking"
-    ) -> tuple[list[charts.Action], set[pd.Timestamp]]:
-        """Splits from the moment until now, and which of them Yahoo has not restated; one daily chart, kept for an hour."""
-        known = self._splits_since.get(ticker)
-        if known is None or known[0] > moment or now - known[1] > SPLITS_STAY_KNOWN:
+    def _since(self, ticker: str, moment: datetime, now: datetime, asking: "_Asking") -> "_Since":
+        """What happened from the moment until now; one daily chart, kept for an hour."""
+        known = self._later.get(ticker)
+        if known is None or known.moment > moment or now - known.read_at > SPLITS_STAY_KNOWN:
             # A week more, so that a price from before a split is in sight.
             chart = self._ask(ticker, Span(moment - timedelta(days=7), now), "1d", asking)
             listed = [action for action in charts.actions_of(chart) if action.kind == "split"] if chart else []
-            late = charts.not_restated(listed, charts.quotes(chart)) if chart and listed else set()
-            known = (moment, now, listed, late)
-            self._splits_since[ticker] = known
-        _, _, listed, late = known
-        after = [split for split in listed if split.effective_at >= moment]
-        return after, late & {split.effective_at for split in after}
+            days = charts.quotes(chart) if chart else charts.no_quotes()
+            known = _Since(moment, now, listed, charts.not_restated(listed, days), days)
+            self._later[ticker] = known
+        return known
 
     def _ask(self, ticker: str, window: Span, interval: str, asking: "_Asking") -> dict[str, Any] | None:
         """One chart, asked for until it is usable; None where Yahoo has no bars in the window."""
@@ -288,21 +297,13 @@ class YahooBars:
     def _demand_silence(self, window: Span, now: datetime) -> None:
         """Empty is success only where the calendar has no session with a finished hour inside the window."""
         latest = pd.Timestamp(min(window.end, now - self.delay)) - timedelta(hours=1)
-        schedule = _schedule(self._calendar, window.start.date(), window.end.date())
-        expected = int(((schedule["open"] <= latest) & (schedule["close"] > pd.Timestamp(window.start))).sum())
+        sessions = schedule(self._calendar, window.start.date(), window.end.date())
+        expected = int(((sessions["open"] <= latest) & (sessions["close"] > pd.Timestamp(window.start))).sum())
         if expected:
             raise RefusedError(
                 f"Yahoo has no bars from {window.start:%Y-%m-%d %H:%M}Z to {window.end:%Y-%m-%d %H:%M}Z, "
                 f"where the calendar {self._calendar} has {expected} session(s)"
             )
-
-
-@lru_cache(maxsize=8)
-def _schedule(name: str, first: date, last: date) -> pd.DataFrame:
-    """Sessions around first to last. One calendar is made for all tickers: it takes a quarter of a second."""
-    week = timedelta(days=7)
-    found: pd.DataFrame = exchange_calendars.get_calendar(name, start=first - week, end=last + week).schedule
-    return found
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 import stat
 from collections.abc import Callable, Iterator
-from copy import copy
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
 import yfinance
-from curl_cffi.requests import Response
 from yfinance.data import SingletonMeta
 
 from tft_pipeline.config import Settings
@@ -20,32 +17,12 @@ from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.schema import validate
 from tft_pipeline.sources import yahoo
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience, retry_after_seconds
-from tft_pipeline.sources._yahoo_session import ChartSession
 from tft_pipeline.sources.protocols import BarSource, Fetched, Span
 from tft_pipeline.sources.yahoo import YahooBars
-from tft_pipeline_tests.sources.servers.yahoo_server import YahooServer
+from tft_pipeline_tests.sources.servers.yahoo_server import LocalSession, YahooServer
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = (date(2024, 3, day) for day in (4, 5, 6, 7))
 AFTERWARDS = datetime(2024, 3, 8, 3, 0, tzinfo=UTC)
-
-
-class LocalSession(ChartSession):
-    """Whatever yfinance asks of Yahoo's hosts goes to the stand-in server; nothing leaves the machine."""
-
-    def __init__(self, server_url: str) -> None:
-        super().__init__()
-        self._server_url = server_url
-
-    def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Response:
-        parts = urlsplit(url)
-        query = f"?{parts.query}" if parts.query else ""
-        response = super().request(method, f"{self._server_url}{parts.path or '/'}{query}", *args, **kwargs)
-        for cookie in list(self.cookies.jar):
-            if cookie.domain.startswith("127."):  # it would be Yahoo's, and yfinance would keep it
-                theirs = copy(cookie)
-                theirs.domain = ".yahoo.com"
-                self.cookies.jar.set_cookie(theirs)
-        return response
 
 
 @pytest.fixture(autouse=True)

@@ -128,6 +128,12 @@ class StandIn:
             raise KeyError(f"{name!r} is no fault of {type(self).__name__}; it has {sorted(self.FAULTS)}")
         self._faults.append(Fault(name, subject, times, after, options))
 
+    def calm(self) -> None:
+        """All faults off, no request remembered."""
+        with self._lock:
+            self._faults.clear()
+            self.requests.clear()
+
     FAULTS: frozenset[str] = frozenset()
 
     def _fault(self, subject: str | None, *names: str) -> Fault | None:
