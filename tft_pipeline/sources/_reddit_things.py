@@ -45,6 +45,8 @@ def thing(child: Any, subreddit: str, now: datetime) -> Thing | None:
         return None
     if not OLDEST <= created_at <= now + timedelta(days=1):
         return None
+    if kind == SUBMISSION and "selftext" not in data:
+        return None  # a post without a body has an empty one: of this one we do not know
     words = _words(data.get("title"), data.get("selftext")) if kind == SUBMISSION else _words(data.get("body"), None)
     if words is None:
         return None

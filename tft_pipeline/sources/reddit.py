@@ -230,7 +230,7 @@ def _amiss(listing: _Listing, span: Span, seen: int, damaged: int, cut_at: datet
             f"what was posted since {span.start:%Y-%m-%d %H:%M}Z and before that is missing"
         )
     if damaged:
-        said.append(f"{damaged} post(s) without a sound id, time, title or score were left out")
+        said.append(f"{damaged} post(s) without a sound id, time, title, body or score were left out")
     return said
 
 

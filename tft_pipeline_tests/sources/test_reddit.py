@@ -369,12 +369,19 @@ def test_a_post_without_an_author_does_not_end_the_listing(connect: Connect, ser
     assert len(connect("stocks").posts(DAY).frame) == 1
 
 
-@pytest.mark.parametrize("field", ["author", "selftext", "subreddit", "num_comments"])
+@pytest.mark.parametrize("field", ["author", "subreddit", "num_comments"])
 def test_a_missing_field_sends_no_hidden_request(connect: Connect, server: RedditServer, field: str) -> None:
     server.fault("field_missing", field=field)
     fetched = connect("stocks").posts(DAY)
     assert (len(checked(fetched)), fetched.problems) == (1, {})
     assert set(server.paths()) == {TOKEN_PATH, "/r/stocks/new"}
+
+
+def test_a_submission_whose_body_was_not_sent_is_not_taken_for_its_title(connect: Connect, server: RedditServer) -> None:
+    server.fault("field_missing", field="selftext")
+    fetched = connect("stocks").posts(DAY)
+    assert fetched.frame.empty
+    assert "1 post(s) without a sound id, time, title, body or score were left out" in fetched.problems["stocks"]
 
 
 @pytest.mark.parametrize(
@@ -391,7 +398,7 @@ def test_a_damaged_post_is_left_out_and_counted(connect: Connect, server: Reddit
     server.fault("damaged_post", fields=fields)
     fetched = connect("stocks").posts(DAY)
     assert checked(fetched)["text"].tolist() == ["sound"]
-    assert fetched.problems == {"stocks": "r/stocks: 1 post(s) without a sound id, time, title or score were left out."}
+    assert fetched.problems == {"stocks": "r/stocks: 1 post(s) without a sound id, time, title, body or score were left out."}
 
 
 def test_what_is_no_submission_is_left_out(connect: Connect, server: RedditServer) -> None:

@@ -193,7 +193,7 @@ def _bent(listing: dict[str, Any], fault: Fault | None) -> Answer:
     if name == "foreign_child":
         children.insert(0, {"kind": "t9", "data": None})
     if children and name == "field_missing":
-        del children[0]["data"][fault.options["field"]]  # type: ignore[union-attr]
+        children[0]["data"].pop(fault.options["field"], None)  # type: ignore[union-attr]
     if children and name == "damaged_post":
         children[0]["data"].update(fault.options["fields"])  # type: ignore[union-attr]
     if name == "endless":
