@@ -31,7 +31,7 @@ class Door:
         self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
-        self._next = after._next if after else 0.0
+        self._next: float = after._next if after else 0.0
         self._limits = 0  # so far
         self._in_a_row = 0
         self._shut: OutOfPatienceError | None = None
