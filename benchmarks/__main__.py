@@ -6,7 +6,7 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import storage, training
+from benchmarks import fetching, storage, training
 
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each contender; medians are shown")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     given = parser.parse_args()
-    parts = [part(given.runs) for part in (storage.run, training.run)]
+    parts = [part(given.runs) for part in (storage.run, fetching.run, training.run)]
     content = "\n".join(parts)
     print(content)
     if given.write:

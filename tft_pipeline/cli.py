@@ -19,7 +19,8 @@ from tft_pipeline.errors import ConfigError, PipelineError, in_words
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 Market = Annotated[
-    str | None, typer.Option(help="simulated | files:FOLDER | yahoo. Default: the last one chosen, else simulated.")
+    str | None,
+    typer.Option(help="simulated | files:FOLDER | yahoo | massive. Default: the last one chosen, else simulated."),
 ]
 Posts = Annotated[
     str | None,

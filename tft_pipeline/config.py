@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -90,11 +91,54 @@ class SimulationSettings(_Frozen):
     )
 
 
+class YahooSettings(_Frozen):
+    connections: int = Field(8, ge=1, le=32, description="Requests under way at the same time.")
+    requests_per_second: float = Field(
+        10.0, ge=0.0, le=1000.0, description="No more than so many begin in a second; 0: no limit of ours."
+    )
+
+
+class MassiveSettings(_Frozen):
+    """Massive, formerly Polygon.io. The key comes from the environment and is never written down."""
+
+    api_key: SecretStr | None = None
+    base_url: str = "https://api.massive.com"
+    bars: Literal["minute", "hour"] = Field(
+        "minute", description="minute: joined to the session's own hours; hour: clock hours as Massive serves them."
+    )
+    requests_per_minute: int = Field(
+        5,
+        ge=0,
+        le=60_000,
+        description="No more than so many begin in a minute; 5: the free plan's; 0: no limit of ours.",
+    )
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value().strip() if value else ""
+        if not re.fullmatch(r"[!-~]*", key):
+            raise ValueError("holds a space or a sign that no key has; copy it again from massive.com/dashboard")
+        return SecretStr(key) if key else None
+
+    @field_validator("base_url")
+    @classmethod
+    def _keeps_the_key_safe(cls, value: str) -> str:
+        parts = urlsplit(value)
+        is_here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        safe = parts.scheme == "https" or (parts.scheme == "http" and is_here)
+        if not parts.hostname or parts.username or parts.query or parts.fragment or not safe:
+            raise ValueError("would carry the key in the clear or is no address; use https://host")
+        return value.rstrip("/")
+
+
 class RedditSettings(_Frozen):
     client_id: str | None = None
     client_secret: SecretStr | None = None
     user_agent: str = "tft-pipeline/0.1 (hourly market forecasts)"
     subreddits: tuple[str, ...] = ("wallstreetbets", "stocks", "investing")
+    searches: tuple[str, ...] = Field((), description="Also what these find in all of Reddit, newest first.")
+    comments: bool = Field(True, description="Comments of the subreddits besides their submissions.")
     reddit_url: str = "https://www.reddit.com"
     oauth_url: str = "https://oauth.reddit.com"
 
@@ -116,7 +160,7 @@ class Settings(_Frozen):
     postgres_dsn: SecretStr | None = Field(
         None, description="External PostgreSQL 15+; none: the embedded server under home."
     )
-    market: str = Field("simulated", description="simulated | files:FOLDER | yahoo")
+    market: str = Field("simulated", description="simulated | files:FOLDER | yahoo | massive")
     posts: str = Field("simulated", description="simulated | files:FOLDER | reddit | none")
     tickers: tuple[str, ...] = Field((), description="Empty: every ticker that the source offers (files, simulated).")
     calendar: str = Field("XNYS", description="exchange_calendars name; 24/7 for crypto.")
@@ -132,23 +176,27 @@ class Settings(_Frozen):
     monitoring: MonitoringSettings = MonitoringSettings()
     simulation: SimulationSettings = SimulationSettings()
     storage: StorageSettings = StorageSettings()
+    yahoo: YahooSettings = YahooSettings()
+    massive: MassiveSettings = MassiveSettings()
     reddit: RedditSettings = RedditSettings()
 
     @field_validator("market", "posts")
     @classmethod
     def _known_source(cls, value: str) -> str:
-        if value in ("simulated", "yahoo", "reddit", "none"):
+        if value in ("simulated", "yahoo", "massive", "reddit", "none"):
             return value
         if value.startswith("files:") and len(value) > 6:
             return f"files:{Path(value[6:]).expanduser().resolve()}"  # remembered in settings.json, read from another folder
-        raise ValueError(f"{value!r} is no source; use simulated, files:FOLDER, yahoo (bars), reddit or none (posts)")
+        raise ValueError(
+            f"{value!r} is no source; use simulated, files:FOLDER, yahoo or massive (bars), reddit or none (posts)"
+        )
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
         if self.market in ("reddit", "none"):
-            raise ValueError(f"market={self.market!r} gives no bars; use simulated, files:FOLDER or yahoo")
-        if self.posts == "yahoo":
-            raise ValueError("posts='yahoo' gives no posts; use simulated, files:FOLDER, reddit or none")
+            raise ValueError(f"market={self.market!r} gives no bars; use simulated, files:FOLDER, yahoo or massive")
+        if self.posts in ("yahoo", "massive"):
+            raise ValueError(f"posts={self.posts!r} gives no posts; use simulated, files:FOLDER, reddit or none")
         if (self.market == "simulated") != (self.posts == "simulated") and self.posts != "none":
             raise ValueError(
                 f"market={self.market!r} with posts={self.posts!r} would mix simulated and real data; "
@@ -216,8 +264,10 @@ class Settings(_Frozen):
         Where history begins and ends is kept for each world, so that going to another and back finds everything again.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        secret = {"home", "postgres_dsn", "reddit", "start", "end"}
-        chosen = self.model_dump(mode="json", exclude=secret, exclude_defaults=True)
+        left_out: dict[str, Any] = dict.fromkeys(("home", "postgres_dsn", "reddit", "start", "end"), True)
+        left_out["massive"] = {"api_key"}
+        chosen = self.model_dump(mode="json", exclude=left_out, exclude_defaults=True)
+        chosen = {name: value for name, value in chosen.items() if value != {}}
         span = {"start": self.start and self.start.isoformat(), "end": self.end and self.end.isoformat()}
         worlds = _remembered(self.home).get("worlds", {})
         if not self.market.startswith("files:"):  # files know their span themselves, and may grow
@@ -384,7 +434,8 @@ def _validated(values: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = "_".join(str(part) for part in first["loc"]).upper()
-        shown = "" if "dsn" in where.lower() or "secret" in where.lower() or not where else f" (got {first['input']!r})"
+        hidden = not where or any(part in where for part in ("DSN", "SECRET", "KEY"))
+        shown = "" if hidden else f" (got {first['input']!r})"
         raise ConfigError(
             f"setting {('TFT_' + where) if where else 'combination'}: {first['msg'].removeprefix('Value error, ')}{shown}."
         ) from None

@@ -63,6 +63,7 @@ def test_worlds_are_named_apart(tmp_path: Path) -> None:
     assert files.world.startswith("files_my_folder_")
     assert files.world != plain.changed(market="files:/other/My Folder!", posts="none").world
     assert plain.changed(market="yahoo", posts="reddit").world == "live"
+    assert plain.changed(market="massive", posts="reddit").world == "live"
 
 
 def test_no_secret_is_remembered_or_printed(tmp_path: Path) -> None:
@@ -73,15 +74,41 @@ def test_no_secret_is_remembered_or_printed(tmp_path: Path) -> None:
     assert json.loads(secret.settings_file.read_text())["chosen"] == {}
 
 
+def test_massives_key_is_read_and_never_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TFT_MASSIVE_API_KEY", " hunter4\n")
+    loaded = config.load(home=tmp_path, market="massive", posts="none", massive={"bars": "hour"})
+    assert loaded.massive.api_key is not None
+    assert loaded.massive.api_key.get_secret_value() == "hunter4"
+    loaded.remember()
+    assert "hunter" not in loaded.settings_file.read_text() + repr(loaded)
+    assert json.loads(loaded.settings_file.read_text())["chosen"]["massive"] == {"bars": "hour"}
+    loaded.changed(massive={"bars": "minute"}).remember()
+    assert "massive" not in json.loads(loaded.settings_file.read_text())["chosen"]
+
+
+@pytest.mark.parametrize("key", ["hunter 5", "hunter\n5", "húnter", 5])
+def test_a_key_that_cannot_be_one_is_refused_and_not_shown(tmp_path: Path, key: object) -> None:
+    with pytest.raises(ConfigError, match="setting TFT_MASSIVE_API_KEY: ") as caught:
+        config.load(home=tmp_path, massive={"api_key": key})
+    assert "nter" not in str(caught.value)
+    assert "5" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         (
             {"market": "nasdaq"},
-            "setting TFT_MARKET: 'nasdaq' is no source; use simulated, files:FOLDER, yahoo (bars), reddit or none (posts)",
+            "setting TFT_MARKET: 'nasdaq' is no source; use simulated, files:FOLDER, yahoo or massive (bars), reddit or none (posts)",
         ),
         ({"market": "reddit", "posts": "none"}, "market='reddit' gives no bars"),
         ({"market": "yahoo", "posts": "yahoo"}, "posts='yahoo' gives no posts"),
+        ({"market": "massive", "posts": "massive"}, "posts='massive' gives no posts"),
+        (
+            {"massive": {"base_url": "http://api.massive.com"}},
+            "setting TFT_MASSIVE_BASE_URL: would carry the key in the clear or is no address; use https://host (got 'http://api.",
+        ),
+        ({"massive": {"bars": "day"}}, "setting TFT_MASSIVE_BARS: Input should be 'minute' or 'hour' (got 'day')"),
         ({"market": "yahoo"}, "would mix simulated and real data"),
         (
             {"training": {"max_epochs": 0}},

@@ -1,1 +1,1 @@
-"""The outside world in: files, the simulated market, Yahoo, Reddit, and transformer scorers."""
+"""The outside world in: files, the simulated market, Yahoo, Massive, Reddit, and transformer scorers."""

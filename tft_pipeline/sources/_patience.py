@@ -2,6 +2,7 @@
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,11 +18,12 @@ class OutOfPatienceError(Exception):
 
 
 class Patience:
-    """Seconds that one call may spend waiting, whoever asks for them."""
+    """Seconds that one call may spend waiting, whichever of its threads asks for them."""
 
     def __init__(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
         self._whole_seconds = seconds
         self._sleep = sleep
+        self._lock = threading.Lock()
         self.renew()
 
     def renew(self) -> None:
@@ -30,9 +32,10 @@ class Patience:
 
     def wait(self, seconds: float, why: str) -> None:
         """Sleep and write why. Raises OutOfPatienceError, without sleeping, where the account does not cover it."""
-        if seconds > self.left_seconds:
-            raise OutOfPatienceError(f"{why}; {seconds:.0f} s to wait, {self.left_seconds:.0f} s allowed")
-        self.left_seconds -= seconds
+        with self._lock:
+            if seconds > self.left_seconds:
+                raise OutOfPatienceError(f"{why}; {seconds:.0f} s to wait, {self.left_seconds:.0f} s allowed")
+            self.left_seconds -= seconds
         log.warning("%s; waiting %.1f s", why, seconds)
         self._sleep(seconds)
 

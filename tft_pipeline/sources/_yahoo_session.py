@@ -1,10 +1,11 @@
-"""The HTTP session that yfinance is given: it judges every chart answer before yfinance can misread or cache it.
+"""The HTTP session that yfinance is given: it judges every chart answer before yfinance can misread it.
 
-yfinance keeps a 500 in its cache, spends seven requests on one 429, and reads HTML as "possibly delisted" (FAULTS 17-20). Here a
-bad answer raises at the first response, with its own reason.
+yfinance spends seven requests on one 429, and reads HTML as "possibly delisted" (FAULTS 17-20). Here a bad answer raises at the first
+response, with its own reason.
 """
 
 import json
+import threading
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,22 +39,27 @@ class RateLimitedError(YahooTroubleError):
 
 
 class ChartSession(Session[Response]):
-    """A curl_cffi session that remembers `chart`, the last answer of the chart API: yfinance drops what we need of it."""
+    """A curl_cffi session that remembers `chart`, each thread's last answer of the chart API."""
 
     def __init__(self) -> None:
-        # yfinance's own choice of browser, and a limit that curl keeps while it receives.
+        # yfinance's own choice of browser, and a limit that curl keeps while it receives. Each thread has a connection of its own.
         super().__init__(impersonate="chrome", curl_options={CurlOpt.MAXFILESIZE_LARGE: MAX_ANSWER_BYTES})
-        self.chart: dict[str, Any] | None = None
+        self._of_thread = threading.local()
+
+    @property
+    def chart(self) -> dict[str, Any] | None:
+        chart: dict[str, Any] | None = getattr(self._of_thread, "chart", None)
+        return chart
 
     def forget(self) -> None:
-        self.chart = None
+        self._of_thread.chart = None
 
     def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Response:
         """Raises RateLimitedError, RefusedError or UnusableError for a chart answer without a chart."""
         response = super().request(method, url, *args, **kwargs)
         if CHART_PATH in urlsplit(url).path:
             self.forget()
-            self.chart = _judged(response, urlsplit(url).path)
+            self._of_thread.chart = _judged(response, urlsplit(url).path)
         return response
 
 

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from tft_pipeline import contracts
 from tft_pipeline.errors import SourceError
 from tft_pipeline.sources import file_tables
+from tft_pipeline.sources._resampling import joined
 from tft_pipeline.sources.file_tables import Files
 from tft_pipeline.sources.protocols import Fetched, Span
 
@@ -192,21 +193,16 @@ def _by_the_hour(bars: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     bars: sorted by ticker and bar_start. An hour is complete once any ticker has a bar that ends with it or after it:
     a thin ticker need not trade in its last minute.
     """
-    hour = bars["bar_start"].dt.floor("h")
-    joined = bars.groupby([bars["ticker"], hour], sort=True).agg(
-        open=("open", "first"), high=("high", "max"), low=("low", "min"), close=("close", "last"),
-        volume=("volume", lambda volume: volume.sum(min_count=1)),
-    )  # fmt: skip
-    joined = joined.reset_index()
-    joined.insert(2, "bar_end", joined["bar_start"] + pd.Timedelta(hours=1))
-    complete = joined["bar_end"] <= bars["bar_end"].max()
+    hours = joined(bars, bars["bar_start"].dt.floor("h"))
+    hours.insert(2, "bar_end", hours["bar_start"] + pd.Timedelta(hours=1))
+    complete = hours["bar_end"] <= bars["bar_end"].max()
     length = bars["bar_end"].iloc[0] - bars["bar_start"].iloc[0]
     minutes = length.total_seconds() / 60
     note = f"{len(bars):,} bars of {minutes:g} min were joined to {int(complete.sum()):,} of a clock hour"
     dropped = int((~complete).sum())
     if dropped:
         note += f"; {dropped} of the last hour are left out, as it is not over in the files"
-    return joined[complete].reset_index(drop=True), note + "."
+    return hours[complete].reset_index(drop=True), note + "."
 
 
 def _completed(frame: pd.DataFrame, source: str, *, known_at: str) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Which source the settings ask for.
 
 What belongs here: the names of sources, and the checks that must come before any of them is asked. Each is imported
-only when it is wanted, so that a simulated market never loads Yahoo's or Reddit's client.
+only when it is wanted, so that a simulated market never loads Yahoo's, Massive's or Reddit's client.
 """
 
 import re
@@ -62,8 +62,13 @@ def _bars(settings: Settings, until: datetime | None) -> BarSource:
         return FileBars(Path(settings.market.removeprefix("files:")))
     if not settings.tickers:
         raise ConfigError(
-            "setting TFT_TICKERS: Yahoo has no list of its own; name the tickers, such as TFT_TICKERS=AAPL,MSFT."
+            f"setting TFT_TICKERS: {settings.market.capitalize()} has no list of its own; "
+            "name the tickers, such as TFT_TICKERS=AAPL,MSFT."
         )
+    if settings.market == "massive":
+        from tft_pipeline.sources.massive import MassiveBars
+
+        return MassiveBars(settings)
     from tft_pipeline.sources.yahoo import YahooBars
 
     return YahooBars(settings)

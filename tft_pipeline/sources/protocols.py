@@ -19,11 +19,24 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Covered:
+    """What a channel held of one kind (submissions, comments) within span was read, and nothing of it is missing."""
+
+    channel: str
+    kind: str
+    span: Span
+
+
+@dataclass(frozen=True)
 class Fetched:
-    """frame: rows by contract. problems: {ticker or channel: sentence} for each that could not be fetched."""
+    """frame: rows by contract. problems: {ticker or channel: sentence} for each that could not be fetched, or not whole.
+
+    covered: of sources that do not reach back for ever.
+    """
 
     frame: pd.DataFrame
     problems: dict[str, str]
+    covered: tuple[Covered, ...] = ()
 
 
 class BarSource(Protocol):

@@ -1,16 +1,14 @@
-"""Submissions of subreddits, newest first, through praw.
+"""Submissions and comments of subreddits, newest first, and what searches find, through praw.
 
-Behind `PostSource`. praw authenticates, renews its token and sends; the listing's JSON is read here as it came, since praw's objects
-lose a page to one odd field and send hidden requests for a missing one (FAULTS 31). Reddit lists at most about a thousand posts of a
-subreddit: older ones cannot be had, and what a span could not be covered with is said in `Fetched.problems`.
+Behind `PostSource`. praw authenticates, renews its token and sends; the listing's JSON is read here as it came (`_reddit_things`).
+Reddit lists at most about a thousand of each: older ones cannot be had. What a span could not be covered with is said in
+`Fetched.problems`, what was covered in `Fetched.covered`; the archive that grows is ours.
 """
 
-import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pandas as pd
 import prawcore
@@ -25,32 +23,41 @@ from tft_pipeline.sources._reddit_client import (
     RedditTroubleError,
     open_reddit,
 )
-from tft_pipeline.sources.protocols import Fetched, Span
+from tft_pipeline.sources._reddit_things import SUBREDDIT_PATTERN, Thing, fullname, thing
+from tft_pipeline.sources.protocols import Covered, Fetched, Span
 
-SUBREDDIT_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{1,21}")
-POST_ID_PATTERN = re.compile(r"[a-z0-9]{1,16}")
 PAGE = 100  # Reddit gives no more at once
 MAX_PAGES = 15  # and ends after about ten
 FULL_LISTING = 900  # a listing this long was cut by Reddit: posts that were removed count toward its thousand
 LIVE = timedelta(hours=2)  # a span that ended longer ago is history
-OLDEST = datetime(2005, 6, 1, tzinfo=UTC)  # before Reddit
-MAX_TEXT = 41_000  # Reddit allows 300 characters of title and 40,000 of body
-GONE = ("[removed]", "[deleted]")
+LONGEST_QUERY = 512
 
 COLUMNS = [name for name in contracts.POSTS.names if name != "text_hash"]
 
 
 @dataclass(frozen=True)
-class _Post:
+class _Listing:
+    """One thing to ask for, page by page. channel: under which its problem is filed."""
+
     channel: str
-    post_id: str
-    created_at: datetime
-    text: str
-    score: int
+    kind: str  # submissions | comments | search
+    path: str
+    params: dict[str, str]
+
+    @property
+    def shown(self) -> str:
+        return f"the search {self.channel!r}" if self.kind == "search" else f"r/{self.channel}"
+
+
+@dataclass(frozen=True)
+class _Page:
+    things: list[Thing]
+    covered: Span | None
+    amiss: list[str]
 
 
 class RedditPosts:
-    """New submissions of the subreddits in `settings.reddit`.
+    """New submissions and comments of the subreddits in `settings.reddit`, and new submissions that its searches find.
 
     A post read while its span is still running was first held at that moment; one of a span that is over, and so loaded after the
     fact, gets its nominal time, created_at + `delay`.
@@ -70,80 +77,124 @@ class RedditPosts:
         patience_seconds: float = 180.0,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        """Raises ConfigError for a missing credential or an empty list of subreddits; nothing is asked yet."""
-        if not settings.reddit.subreddits:
+        """Raises ConfigError for a missing credential, a search that is none, or nothing to read; nothing is asked yet."""
+        chosen = settings.reddit
+        if not chosen.subreddits and not chosen.searches:
             raise ConfigError(
                 "setting TFT_REDDIT_SUBREDDITS is empty; name some, such as wallstreetbets,stocks, or set TFT_POSTS=none."
             )
-        self._subreddits = tuple(dict.fromkeys(settings.reddit.subreddits))
+        for query in chosen.searches:
+            if not query.isprintable() or len(query) > LONGEST_QUERY:
+                raise ConfigError(
+                    f"setting TFT_REDDIT_SEARCHES: {query[:60]!r} is no search; use up to {LONGEST_QUERY} printable characters."
+                )
+        self._listings = list(_listings(chosen.subreddits, chosen.searches, comments=chosen.comments))
         self._now = now
         self._patience = Patience(patience_seconds, sleep)
-        self._reddit = open_reddit(settings.reddit, self._patience, timeout_seconds=timeout_seconds)
+        self._reddit = open_reddit(chosen, self._patience, timeout_seconds=timeout_seconds)
 
     def posts(self, span: Span) -> Fetched:
-        """contracts.POSTS without `text_hash`. Raises SourceError when no subreddit at all can be read."""
+        """contracts.POSTS without `text_hash`. Raises SourceError when nothing at all can be read."""
         if span.start >= span.end:
             return Fetched(contracts.POSTS.empty()[COLUMNS], {})
         self._patience.renew()
         live = span.end > self._now() - LIVE
         frames: list[pd.DataFrame] = []
-        problems: dict[str, str] = {}
-        for position, subreddit in enumerate(self._subreddits):
+        problems: dict[str, list[str]] = {}
+        covered: list[Covered] = []
+        for position, listing in enumerate(self._listings):
             try:
-                posts, problem = self._read(subreddit, span)
+                page = self._read(listing, span)
             except (CredentialsRefusedError, OutOfPatienceError) as error:
                 # Every further question would meet the same closed door.
-                problems |= {left: f"r/{left} was not read: {error}." for left in self._subreddits[position:]}
+                for left in self._listings[position:]:
+                    problems.setdefault(left.channel, []).append(f"{left.shown} was not read: {error}")
                 break
             except (RedditTroubleError, prawcore.PrawcoreException) as error:
-                problems[subreddit] = f"r/{subreddit} was not read: {_sentence(error)}."
+                problems.setdefault(listing.channel, []).append(f"{listing.shown} was not read: {_sentence(error)}")
                 continue
             except Exception as error:
                 # One subreddit's surprise is its own: the others still have their hour.
-                problems[subreddit] = (
-                    f"r/{subreddit} was not read: praw failed on the answer ({type(error).__name__}: {error})."
+                problems.setdefault(listing.channel, []).append(
+                    f"{listing.shown} was not read: praw failed on the answer ({type(error).__name__}: {error})"
                 )
                 continue
-            frames.append(self._rows(posts, live))
-            if problem:
-                problems[subreddit] = f"r/{subreddit}: {problem}."
+            frames.append(self._rows(page.things, live))
+            if page.amiss:
+                problems.setdefault(listing.channel, []).append(f"{listing.shown}: {'; '.join(page.amiss)}")
+            if page.covered is not None and listing.kind != "search":
+                covered.append(Covered(listing.channel, listing.kind, page.covered))
+        said = {channel: f"{'; '.join(dict.fromkeys(sentences))}." for channel, sentences in problems.items()}
         if not frames:
-            first = self._subreddits[0]
+            what = "subreddit(s) and searches" if self._listings[-1].kind == "search" else "subreddit(s)"
             raise SourceError(
-                f"reddit: none of {len(self._subreddits)} subreddit(s) could be read; {problems[first]}", transient=True
+                f"reddit: none of {len(said)} {what} could be read; {said[self._listings[0].channel]}", transient=True
             )
-        stacked = pd.concat(frames, ignore_index=True)
-        key = list(contracts.POSTS.key)
-        return Fetched(stacked.drop_duplicates(key).sort_values(key, ignore_index=True), problems)
+        return Fetched(_stacked(frames), said, tuple(covered))
+
+    def recheck(self, held: pd.DataFrame) -> Fetched:
+        """Posts that are held already, as they are now: edited, or with "" for words where nobody can read them any more.
+
+        held: columns channel, post_id, created_at. known_at is the moment of reading, as of every correction.
+        Raises SourceError when Reddit cannot be asked.
+        """
+        if held.empty:
+            return Fetched(contracts.POSTS.empty()[COLUMNS], {})
+        self._patience.renew()
+        now = self._now()
+        rows = list(
+            zip(held["channel"], held["post_id"], held["created_at"].dt.to_pydatetime(), strict=True)  # plain values
+        )
+        found: dict[str, Thing] = {}
+        for first in range(0, len(rows), PAGE):
+            names = ",".join(fullname(post_id) for _, post_id, _ in rows[first : first + PAGE])
+            try:
+                answer = self._reddit.request(method="GET", path="api/info", params={"id": names, "limit": PAGE})
+            except (RedditTroubleError, OutOfPatienceError, prawcore.PrawcoreException) as error:
+                raise SourceError(f"reddit: posts cannot be read again; {_sentence(error)}.", transient=True) from None
+            for child in answer["data"]["children"]:
+                one = thing(child, "", now)
+                if one is not None:
+                    found[one.post_id] = one
+        gone = Thing("", "", now, "", 0)
+        current = [
+            replace(found.get(post_id, gone), channel=channel, post_id=post_id, created_at=created_at)
+            for channel, post_id, created_at in rows
+        ]
+        return Fetched(_stacked([self._rows(current, live=True)]), {})
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _read(self, subreddit: str, span: Span) -> tuple[list[_Post], str]:
-        """The subreddit's posts within the span, and a sentence where they are not all."""
-        if not SUBREDDIT_PATTERN.fullmatch(subreddit):
+    def _read(self, listing: _Listing, span: Span) -> _Page:
+        """The listing's posts within the span, how much of it they surely cover, and sentences where they are not all."""
+        if listing.kind != "search" and not SUBREDDIT_PATTERN.fullmatch(listing.channel):
             raise RedditTroubleError("this is no name of a subreddit; nothing was asked. Mend TFT_REDDIT_SUBREDDITS")
-        kept: list[_Post] = []
+        kept: list[Thing] = []
         seen = damaged = 0
         oldest: datetime | None = None
-        params: dict[str, str | int] = {"limit": PAGE}
+        params: dict[str, str | int] = {**listing.params, "limit": PAGE}
         for _ in range(MAX_PAGES):
-            listing = self._reddit.request(method="GET", path=f"r/{subreddit}/new", params=params)["data"]
-            for child in listing["children"]:
-                post = _post(child, subreddit, self._now())
-                if post is None:
+            page = self._reddit.request(method="GET", path=listing.path, params=params)["data"]
+            for child in page["children"]:
+                one = thing(child, listing.channel, self._now())
+                if one is None:
                     damaged += 1
                     continue
                 seen += 1
-                oldest = post.created_at
-                if span.start <= post.created_at < span.end:
-                    kept.append(post)
-            after = listing.get("after")
+                oldest = one.created_at
+                if span.start <= one.created_at < span.end:
+                    kept.append(one)
+            after = page.get("after")
             if (oldest and oldest < span.start) or not isinstance(after, str) or after == params.get("after"):
                 break
             params["after"] = after
-        return kept, "; ".join(_amiss(span, seen, damaged, oldest))
+        cut = oldest is not None and oldest > span.start and seen >= FULL_LISTING
+        begins = min(max(oldest, span.start), span.end) if cut and oldest is not None else span.start
+        until = min(span.end, self._now())
+        covered = Span(begins, until) if oldest is not None and begins < until else None
+        return _Page(kept, covered, _amiss(listing, span, seen, damaged, oldest if cut else None))
 
-    def _rows(self, posts: list[_Post], live: bool) -> pd.DataFrame:
+    def _rows(self, posts: list[Thing], live: bool) -> pd.DataFrame:
         rows = pd.DataFrame(posts, columns=["channel", "post_id", "created_at", "text", "score"])
         rows = rows.astype(
             {"channel": "str", "post_id": "str", "created_at": schema.UTC, "text": "str", "score": "int64"}
@@ -154,45 +205,32 @@ class RedditPosts:
         return rows.astype({"known_at": schema.UTC})[COLUMNS]
 
 
-def _post(child: Any, subreddit: str, now: datetime) -> _Post | None:
-    """A submission of a listing; None where its id, time, title or score is missing or makes no sense."""
-    data = child.get("data") if isinstance(child, dict) and child.get("kind") == "t3" else None
-    if not isinstance(data, dict):
-        return None
-    post_id, title, body, score = (data.get(name) for name in ("id", "title", "selftext", "score"))
-    try:
-        created_at = datetime.fromtimestamp(int(data["created_utc"]), UTC)
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        return None
-    if not isinstance(post_id, str) or not POST_ID_PATTERN.fullmatch(post_id) or not isinstance(title, str):
-        return None
-    if not isinstance(score, int) or isinstance(score, bool) or abs(score) >= 2**31:
-        return None
-    if not OLDEST <= created_at <= now + timedelta(days=1):
-        return None
-    channel = data.get("subreddit")
-    if not isinstance(channel, str) or not SUBREDDIT_PATTERN.fullmatch(channel):
-        channel = subreddit
-    return _Post(channel, post_id, created_at, _text(title, body), score)
+def _listings(subreddits: Iterable[str], searches: Iterable[str], *, comments: bool) -> Iterator[_Listing]:
+    for subreddit in dict.fromkeys(subreddits):
+        yield _Listing(subreddit, "submissions", f"r/{subreddit}/new", {})
+        if comments:
+            yield _Listing(subreddit, "comments", f"r/{subreddit}/comments", {})
+    for query in dict.fromkeys(searches):
+        yield _Listing(query, "search", "search", {"q": query, "sort": "new", "type": "link", "t": "week"})
 
 
-def _text(title: str, body: object) -> str:
-    """Title and body as PostgreSQL can hold them: no NUL, no half of a surrogate pair; a removed body is no words of anyone."""
-    whole = f"{title}\n\n{body}" if isinstance(body, str) and body.strip() and body.strip() not in GONE else title
-    return whole[:MAX_TEXT].replace("\x00", "").encode("utf-8", "ignore").decode()
+def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    key = list(contracts.POSTS.key)
+    return pd.concat(frames, ignore_index=True).drop_duplicates(key).sort_values(key, ignore_index=True)
 
 
-def _amiss(span: Span, seen: int, damaged: int, oldest: datetime | None) -> list[str]:
+def _amiss(listing: _Listing, span: Span, seen: int, damaged: int, cut_at: datetime | None) -> list[str]:
+    """cut_at: the oldest of a listing that ended before the span was covered."""
     said = []
-    if oldest is None:
+    if not seen and listing.kind == "submissions":
         said.append("Reddit lists not a single readable post")
-    elif oldest > span.start and seen >= FULL_LISTING:
+    if cut_at is not None:
         said.append(
-            f"Reddit's listing ends after {seen} posts at {oldest:%Y-%m-%d %H:%M}Z; "
+            f"Reddit's listing ends after {seen} {'comments' if listing.kind == 'comments' else 'posts'} at {cut_at:%Y-%m-%d %H:%M}Z; "
             f"what was posted since {span.start:%Y-%m-%d %H:%M}Z and before that is missing"
         )
     if damaged:
-        said.append(f"{damaged} post(s) without a sound id, time, title or score were left out")
+        said.append(f"{damaged} post(s) without a sound id, time, title, body or score were left out")
     return said
 
 

@@ -1,6 +1,8 @@
-"""Hourly bars and corporate actions from Yahoo Finance, through yfinance, one ticker at a time.
+"""Hourly bars and corporate actions from Yahoo Finance, through yfinance's connection, one ticker a request.
 
-Behind `BarSource`. `Ticker.history` is asked, never `yf.download`, which swallows a 429 and returns an empty frame (FAULTS 18).
+Behind `BarSource`. yfinance keeps the cookie, the crumb and the consent that Yahoo wants, and looks like a browser; the chart itself is
+asked for and read here. `Ticker.history` would ask for each ticker's time zone besides, turn a null volume into 0, drop bars without
+saying so, and spend 35 ms of one core on a ticker; `yf.download` swallows a 429 and returns an empty frame (FAULTS 17-21).
 Yahoo's terms allow personal use; it promises nothing, so every answer is judged before it is believed.
 """
 
@@ -11,25 +13,28 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import exchange_calendars
 import pandas as pd
 import yfinance
 from curl_cffi.requests.exceptions import RequestException
+from yfinance.const import _BASE_URL_
 from yfinance.data import YfData
-from yfinance.exceptions import YFException
 
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import ACTIONS, BARS, TICKER_PATTERN
 from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.schema import Table
 from tft_pipeline.sources import _yahoo_chart as charts
+from tft_pipeline.sources._pace import Door
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
+from tft_pipeline.sources._sessions import schedule
 from tft_pipeline.sources._yahoo_session import (
+    CHART_PATH,
     ChartSession,
     RateLimitedError,
     RefusedError,
@@ -53,18 +58,24 @@ _CACHES: list[Path] = []  # at most one
 
 @dataclass(frozen=True)
 class _Read:
-    """What one ticker's fetch gave: frames by kind (bars, actions), and a sentence where something is amiss."""
+    """What one ticker's fetch gave, when, and a sentence where something is amiss."""
 
     at: datetime
-    frames: dict[str, pd.DataFrame]
+    bars: charts.Quotes
+    actions: pd.DataFrame
     problem: str
     failed: bool = False
 
 
 @dataclass(frozen=True)
-class _Chart:
-    history: pd.DataFrame
-    raw: dict[str, Any]
+class _Since:
+    """A daily chart from a week before moment: its splits, which of them it has not been restated for, and its days."""
+
+    moment: datetime
+    read_at: datetime
+    splits: list[charts.Action]
+    late: set[pd.Timestamp]
+    days: charts.Quotes
 
 
 class YahooBars:
@@ -89,16 +100,20 @@ class YahooBars:
         sleep: Callable[[float], None] = time.sleep,
         patience_seconds: float = 180.0,
         timeout_seconds: float = 10.0,
+        connections: int | None = None,
+        requests_per_second: float | None = None,
     ) -> None:
-        """cache_dir: where yfinance's private cache is made, $TFT_HOME/cache by default; the first instance of a process decides."""
+        """connections, requests_per_second: of settings.yahoo unless given. cache_dir: where yfinance's private cache is made, $TFT_HOME/cache by default; the first instance of a process decides."""
         self._calendar = settings.calendar
         self._session = session or ChartSession()
         self._now = now
         self._sleep = sleep
         self._patience_seconds = patience_seconds
         self._timeout_seconds = timeout_seconds
+        self._connections = connections or settings.yahoo.connections
+        self._per_second = settings.yahoo.requests_per_second if requests_per_second is None else requests_per_second
         self._brought: dict[str, dict[tuple[str, datetime, int], _Read]] = {"bars": {}, "actions": {}}
-        self._splits_since: dict[str, tuple[datetime, datetime, list[charts.Action], set[pd.Timestamp]]] = {}
+        self._later: dict[str, _Since] = {}
         _private_cache(cache_dir or settings.home / "cache")
 
     def universe(self) -> tuple[str, ...]:
@@ -141,62 +156,65 @@ class YahooBars:
             raise SourceError(
                 f"yahoo: none of {len(wanted)} ticker(s) could be read; {first}: {problems[first]}", transient=True
             )
-        frames = [frame for one in read.values() if not (frame := one.frames[kind]).empty]
-        if not frames:
-            return Fetched(table.empty(), problems)
-        stacked = pd.concat(frames, ignore_index=True)
+        stacked = self._rows(kind, [(ticker, read[ticker]) for ticker in wanted])
         inside = (stacked[table.time] >= pd.Timestamp(span.start)) & (stacked[table.time] < pd.Timestamp(span.end))
         return Fetched(stacked[inside].sort_values(list(table.key), ignore_index=True), problems)
 
+    def _rows(self, kind: str, read: Sequence[tuple[str, _Read]]) -> pd.DataFrame:
+        if kind == "bars":
+            return charts.bar_rows(
+                [(ticker, one.bars, one.at) for ticker, one in read], source=self.name, delay=self.delay
+            )
+        some = [one.actions for _, one in read if not one.actions.empty]
+        return pd.concat(some, ignore_index=True) if some else ACTIONS.empty()
+
     def _fetch(self, tickers: Sequence[str], span: Span, now: datetime) -> dict[str, _Read]:
-        """Each ticker once, in the order asked; a failure is that ticker's alone, save for a limit that outlasts our patience."""
+        """Each ticker once, several at a time; a failure is that ticker's alone, save for a limit that outlasts our patience."""
         window, cut = _within_reach(span, now)
         patience = Patience(self._patience_seconds, self._sleep)
-        read: dict[str, _Read] = {}
-        for position, ticker in enumerate(tickers):
-            if not re.fullmatch(TICKER_PATTERN, ticker):
-                read[ticker] = _failed(
-                    now, f"{ticker!r} is no ticker; nothing was asked. Write it as in BRK-B or AAPL."
-                )
-                continue
-            try:
-                bars, actions, notes = self._read(ticker, window, now, patience)
-            except RefusedError as error:
-                read[ticker] = _failed(now, f"{error}. {CHECK_SYMBOL}")
-            except (YahooTroubleError, charts.DamagedChartError) as error:
-                read[ticker] = _failed(now, f"{error}. Run the slice again later.")
-            except OutOfPatienceError as error:
-                # Every further question would meet the same closed door.
-                return read | {
-                    left: _failed(now, f"not read: {error}. Run the slice again later.") for left in tickers[position:]
-                }
-            else:
-                said = "; ".join([*([cut] if cut else []), *notes])
-                read[ticker] = _Read(now, {"bars": bars, "actions": actions}, f"{said}." if said else "")
-        return read
+        door = Door(patience, per_second=self._per_second, sleep=self._sleep)
 
-    def _read(
-        self, ticker: str, window: Span, now: datetime, patience: Patience
-    ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+        def one(ticker: str) -> _Read:
+            if not re.fullmatch(TICKER_PATTERN, ticker):
+                return _failed(now, f"{ticker!r} is no ticker; nothing was asked. Write it as in BRK-B or AAPL.")
+            try:
+                return self._read(ticker, window, now, _Asking(patience, door), cut)
+            except RefusedError as error:
+                return _failed(now, f"{error}. {CHECK_SYMBOL}")
+            except (YahooTroubleError, charts.DamagedChartError) as error:
+                return _failed(now, f"{error}. Run the slice again later.")
+            except OutOfPatienceError as error:
+                return _failed(now, f"not read: {error}. Run the slice again later.")
+
+        if self._connections == 1 or len(tickers) == 1:
+            return {ticker: one(ticker) for ticker in tickers}
+        with ThreadPoolExecutor(min(self._connections, len(tickers)), thread_name_prefix="yahoo") as pool:
+            return dict(zip(tickers, pool.map(one, tickers), strict=True))
+
+    def _read(self, ticker: str, window: Span, now: datetime, asking: "_Asking", cut: str) -> _Read:
         """One ticker's bars and actions within the window, as traded, and what must be said about them."""
-        chart = self._ask(ticker, window, "1h", patience)
+        chart = self._ask(ticker, window, "1h", asking)
         if chart is None:
             self._demand_silence(window, now)
-            return BARS.empty(), ACTIONS.empty(), []
-        meta = chart.raw.get("meta", {})
+            return _Read(now, charts.no_quotes(), ACTIONS.empty(), f"{cut}." if cut else "")
+        meta = chart.get("meta", {})
         if meta.get("symbol") != ticker:
             raise RefusedError(f"Yahoo answers with {meta.get('symbol')!r} instead: renamed")
         if meta.get("currency") != "USD":
             raise RefusedError(f"its prices are in {meta.get('currency')}, not in USD")
 
-        bars, notes = charts.ohlcv(chart.history, chart.raw, finished_by=now - self.delay)
-        listed = charts.actions_of(chart.raw)
+        quoted = charts.quotes(chart)
+        bars, notes = charts.finished(quoted, now - self.delay)
+        listed = charts.actions_of(chart)
         here = [action for action in listed if action.kind == "split"]
-        late = charts.not_restated(here, charts.quotes(chart.raw))
+        late = charts.not_restated(here, quoted)
         later: list[charts.Action] = []
         if window.end < now - timedelta(hours=1):
-            later, late_days = self._splits_after(ticker, window.end, now, patience)
-            late |= late_days
+            since = self._since(ticker, window.end, now, asking)
+            later = [split for split in since.splits if split.effective_at >= window.end]
+            late |= charts.late_in_hours(
+                later, since.late & {split.effective_at for split in later}, quoted, since.days
+            )
         known_days = {split.effective_at.date() for split in here}
         splits = here + [split for split in later if split.effective_at.date() not in known_days]
         if late:
@@ -204,92 +222,96 @@ class YahooBars:
             notes.append(f"Yahoo has not restated its prices for the split of {days} yet: taken as they stand")
         splits = [split for split in splits if split.effective_at not in late]
 
-        bars = bars[(bars["bar_start"] >= pd.Timestamp(window.start)) & (bars["bar_start"] < pd.Timestamp(window.end))]
-        if bars.empty and not notes:
+        bars = bars.only((bars.start >= window.start.timestamp()) & (bars.start < window.end.timestamp()))
+        if not len(bars) and not notes:
             self._demand_silence(window, now)
-        traded, held_at = charts.as_traded(bars, splits), self._now()  # later than `now` by what we had to wait
+        held_at = self._now()  # later than `now` by what we had to wait
         inside = [action for action in listed if window.start <= action.effective_at < window.end]
-        return (
-            charts.bar_rows(traded, ticker, source=self.name, delay=self.delay, now=held_at),
-            charts.action_rows(inside, ticker, splits, source=self.name, now=held_at),
-            notes,
-        )
+        said = "; ".join([*([cut] if cut else []), *notes])
+        return _Read(
+            held_at, charts.as_traded(bars, splits), charts.action_rows(inside, ticker, splits, source=self.name, now=held_at),
+            f"{said}." if said else "",
+        )  # fmt: skip
 
-    def _splits_after(
-        self, ticker: str, moment: datetime, now: datetime, patience: Patience
-    ) -> tuple[list[charts.Action], set[pd.Timestamp]]:
-        """Splits from the moment until now, and which of them Yahoo has not restated; one daily chart, kept for an hour."""
-        known = self._splits_since.get(ticker)
-        if known is None or known[0] > moment or now - known[1] > SPLITS_STAY_KNOWN:
+    def _since(self, ticker: str, moment: datetime, now: datetime, asking: "_Asking") -> "_Since":
+        """What happened from the moment until now; one daily chart, kept for an hour."""
+        known = self._later.get(ticker)
+        if known is None or known.moment > moment or now - known.read_at > SPLITS_STAY_KNOWN:
             # A week more, so that a price from before a split is in sight.
-            chart = self._ask(ticker, Span(moment - timedelta(days=7), now), "1d", patience)
-            listed = [action for action in charts.actions_of(chart.raw) if action.kind == "split"] if chart else []
-            late = charts.not_restated(listed, charts.quotes(chart.raw)) if chart else set()
-            known = (moment, now, listed, late)
-            self._splits_since[ticker] = known
-        _, _, listed, late = known
-        after = [split for split in listed if split.effective_at >= moment]
-        return after, late & {split.effective_at for split in after}
+            chart = self._ask(ticker, Span(moment - timedelta(days=7), now), "1d", asking)
+            listed = [action for action in charts.actions_of(chart) if action.kind == "split"] if chart else []
+            days = charts.quotes(chart) if chart else charts.no_quotes()
+            known = _Since(moment, now, listed, charts.not_restated(listed, days), days)
+            self._later[ticker] = known
+        return known
 
-    def _ask(self, ticker: str, window: Span, interval: str, patience: Patience) -> _Chart | None:
+    def _ask(self, ticker: str, window: Span, interval: str, asking: "_Asking") -> dict[str, Any] | None:
         """One chart, asked for until it is usable; None where Yahoo has no bars in the window."""
-        unusable = limited = 0
+        unusable = 0
         while True:
+            ticket = asking.door.enter()
             try:
-                return self._ask_once(ticker, window, interval)
+                chart = self._ask_once(ticker, window, interval)
             except RateLimitedError as error:
-                patience.back_off(limited, str(error), base_seconds=10.0, at_least_seconds=error.retry_after_seconds)
-                limited += 1
+                asking.door.limited(ticket, str(error), at_least_seconds=error.retry_after_seconds)
             except UnusableError as error:
                 unusable += 1
                 if unusable == ATTEMPTS:
                     raise UnusableError(f"{error}, {ATTEMPTS} times") from None
-                patience.back_off(unusable, f"{ticker}: {error}")
-
-    def _ask_once(self, ticker: str, window: Span, interval: str) -> _Chart | None:
-        with _YFINANCE:
-            yfinance.config.debug.hide_exceptions = False
-            YfData.cache_get.cache_clear()  # it would answer a retry with the failure it kept
-            self._session.forget()
-            try:
-                history = yfinance.Ticker(ticker, session=self._session).history(
-                    interval=interval, start=window.start, end=window.end, prepost=False, actions=True, auto_adjust=False,
-                    keepna=True, timeout=self._timeout_seconds,
-                )  # fmt: skip
-            except YahooTroubleError as error:
-                if isinstance(error, RefusedError) and "data doesn't exist for" in str(error).lower():
-                    return None  # listed, but not in this window
+                asking.patience.back_off(unusable, f"{ticker}: {error}")
+            except RefusedError:
+                asking.door.passed()
                 raise
-            except RequestException as error:
-                raise UnusableError(f"no answer ({type(error).__name__})") from None
-            except Exception as error:
-                chart = self._session.chart
-                if chart is not None and "meta" in chart and not chart.get("timestamp"):
-                    return None  # well formed and without a single bar
-                if isinstance(error, YFException) and chart is None:
-                    raise UnusableError("Yahoo refuses to serve us (HTTP 401 or 403)") from None
-                raise UnusableError(
-                    f"yfinance cannot read the chart ({type(error).__name__}: {str(error)[:120]})"
-                ) from None
-            chart = self._session.chart
+            else:
+                asking.door.passed()
+                return chart
+
+    def _ask_once(self, ticker: str, window: Span, interval: str) -> dict[str, Any] | None:
+        url = f"{_BASE_URL_}{CHART_PATH}{ticker}"
+        params = {
+            "period1": int(window.start.timestamp()), "period2": int(window.end.timestamp()), "interval": interval,
+            "includePrePost": False, "events": "div,splits,capitalGains",
+        }  # fmt: skip
+        with _YFINANCE:
+            data = YfData(session=self._session)  # there is one a process, which keeps the session it was given last
+        self._session.forget()
+        try:
+            data.get(url, params=params, timeout=self._timeout_seconds)
+        except YahooTroubleError as error:
+            if isinstance(error, RefusedError) and "data doesn't exist for" in str(error).lower():
+                return None  # listed, but not in this window
+            raise
+        except RequestException as error:
+            raise UnusableError(f"no answer ({type(error).__name__})") from None
+        except Exception as error:
+            raise UnusableError(f"yfinance fails on the answer ({type(error).__name__}: {str(error)[:120]})") from None
+        chart = self._session.chart
         if chart is None:
-            raise UnusableError("yfinance gave a frame without a chart")
-        return _Chart(history, chart)
+            raise UnusableError("Yahoo refuses to serve us (HTTP 401 or 403)")
+        if "meta" in chart and not chart.get("timestamp"):
+            return None  # well formed and without a single bar
+        if interval == "1h" and not charts.sessions(chart):
+            raise UnusableError("the chart has no trading periods: no telling when its bars end")
+        return chart
 
     def _demand_silence(self, window: Span, now: datetime) -> None:
         """Empty is success only where the calendar has no session with a finished hour inside the window."""
-        latest = pd.Timestamp(min(window.end, now - self.delay)) - charts.HOUR
-        week = timedelta(days=7)
-        calendar = exchange_calendars.get_calendar(
-            self._calendar, start=window.start.date() - week, end=window.end.date() + week
-        )
-        schedule = calendar.schedule
-        expected = int(((schedule["open"] <= latest) & (schedule["close"] > pd.Timestamp(window.start))).sum())
+        latest = pd.Timestamp(min(window.end, now - self.delay)) - timedelta(hours=1)
+        sessions = schedule(self._calendar, window.start.date(), window.end.date())
+        expected = int(((sessions["open"] <= latest) & (sessions["close"] > pd.Timestamp(window.start))).sum())
         if expected:
             raise RefusedError(
                 f"Yahoo has no bars from {window.start:%Y-%m-%d %H:%M}Z to {window.end:%Y-%m-%d %H:%M}Z, "
                 f"where the calendar {self._calendar} has {expected} session(s)"
             )
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """What one fetch may spend, on waiting and on requests, whichever ticker it is for."""
+
+    patience: Patience
+    door: Door
 
 
 def _within_reach(span: Span, now: datetime) -> tuple[Span, str]:
@@ -311,7 +333,7 @@ def _within_reach(span: Span, now: datetime) -> tuple[Span, str]:
 
 
 def _failed(at: datetime, problem: str) -> _Read:
-    return _Read(at, {"bars": BARS.empty(), "actions": ACTIONS.empty()}, problem, failed=True)
+    return _Read(at, charts.no_quotes(), ACTIONS.empty(), problem, failed=True)
 
 
 def _private_cache(parent: Path) -> None:

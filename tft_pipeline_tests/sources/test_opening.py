@@ -93,6 +93,15 @@ def test_live_sources_open_by_name(tmp_path):
     assert open_posts(chosen).name == "reddit"
 
 
+def test_massive_opens_by_name_and_wants_tickers_and_a_key(tmp_path):
+    chosen = settings(tmp_path, market="massive", posts="none", tickers=("AAPL",), massive={"api_key": "key"})
+    assert open_bars(chosen).name == "massive"
+    with pytest.raises(ConfigError, match="setting TFT_TICKERS: Massive has no list of its own; name the tickers"):
+        open_bars(chosen.changed(tickers=()))
+    with pytest.raises(ConfigError, match="setting TFT_MASSIVE_API_KEY is missing"):
+        open_bars(settings(tmp_path, market="massive", posts="none", tickers=("AAPL",)))
+
+
 def test_a_simulated_market_loads_no_client_of_the_outside_world(tmp_path):
     code = (
         "import sys; from pathlib import Path; from tft_pipeline.config import Settings\n"

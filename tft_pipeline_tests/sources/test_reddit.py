@@ -52,7 +52,7 @@ def connect(server: RedditServer, tmp_path: Path, waits: list[float]) -> Connect
     ) -> RedditPosts:
         fields = {
             "client_id": CLIENT_ID, "client_secret": SecretStr(CLIENT_SECRET), "reddit_url": server.url, "oauth_url": server.url,
-            "subreddits": subreddits or ("wallstreetbets", "stocks", "investing"), **(reddit or {}),
+            "subreddits": subreddits or ("wallstreetbets", "stocks", "investing"), "comments": False, **(reddit or {}),
         }  # fmt: skip
         settings = Settings(home=tmp_path, market="yahoo", posts="reddit", reddit=RedditSettings(**fields))
         return RedditPosts(settings, now=lambda: now, sleep=waits.append, **more)
@@ -369,12 +369,19 @@ def test_a_post_without_an_author_does_not_end_the_listing(connect: Connect, ser
     assert len(connect("stocks").posts(DAY).frame) == 1
 
 
-@pytest.mark.parametrize("field", ["author", "selftext", "subreddit", "num_comments"])
+@pytest.mark.parametrize("field", ["author", "subreddit", "num_comments"])
 def test_a_missing_field_sends_no_hidden_request(connect: Connect, server: RedditServer, field: str) -> None:
     server.fault("field_missing", field=field)
     fetched = connect("stocks").posts(DAY)
     assert (len(checked(fetched)), fetched.problems) == (1, {})
     assert set(server.paths()) == {TOKEN_PATH, "/r/stocks/new"}
+
+
+def test_a_submission_whose_body_was_not_sent_is_not_taken_for_its_title(connect: Connect, server: RedditServer) -> None:
+    server.fault("field_missing", field="selftext")
+    fetched = connect("stocks").posts(DAY)
+    assert fetched.frame.empty
+    assert "1 post(s) without a sound id, time, title, body or score were left out" in fetched.problems["stocks"]
 
 
 @pytest.mark.parametrize(
@@ -391,7 +398,7 @@ def test_a_damaged_post_is_left_out_and_counted(connect: Connect, server: Reddit
     server.fault("damaged_post", fields=fields)
     fetched = connect("stocks").posts(DAY)
     assert checked(fetched)["text"].tolist() == ["sound"]
-    assert fetched.problems == {"stocks": "r/stocks: 1 post(s) without a sound id, time, title or score were left out."}
+    assert fetched.problems == {"stocks": "r/stocks: 1 post(s) without a sound id, time, title, body or score were left out."}
 
 
 def test_what_is_no_submission_is_left_out(connect: Connect, server: RedditServer) -> None:
@@ -514,7 +521,119 @@ def test_a_netrc_does_not_replace_the_token(connect: Connect, tmp_path: Path, mo
     assert len(connect("stocks").posts(DAY).frame) == 1
 
 
-def test_the_stand_in_has_comments_too(server: RedditServer, connect: Connect) -> None:
-    server.comment("stocks", NOON.timestamp(), "diamond hands")
-    listing = connect("stocks")._reddit.request(method="GET", path="r/stocks/comments")
-    assert [child["data"]["body"] for child in listing["data"]["children"]] == ["diamond hands"]
+# Comments, searches ---------------------------------------------------------------------------------------------------
+
+
+def test_comments_are_read_beside_submissions_and_never_share_an_id(connect: Connect, server: RedditServer) -> None:
+    server.post("both", NOON.timestamp(), "a submission", id="abc")
+    server.comment("both", NOON.timestamp(), "a comment", id="abc")
+    fetched = connect("both", reddit={"comments": True}).posts(DAY)
+    posts = checked(fetched)
+    assert dict(zip(posts["post_id"], posts["text"], strict=True)) == {"abc": "a submission", "t1_abc": "a comment"}
+    assert fetched.problems == {}
+
+
+@pytest.mark.parametrize("body", ["[removed]", "[deleted]"])
+def test_of_a_removed_comment_no_words_are_left(connect: Connect, server: RedditServer, body: str) -> None:
+    server.comment("quiet", NOON.timestamp(), body)
+    server.post("quiet", NOON.timestamp(), "x")
+    posts = connect("quiet", reddit={"comments": True}).posts(DAY).frame
+    assert posts["text"].tolist() == ["", "x"] or posts["text"].tolist() == ["x", ""]
+
+
+def test_comments_that_cannot_be_read_do_not_cost_the_submissions(connect: Connect, server: RedditServer) -> None:
+    server.fault("private", "stocks", after=1)
+    fetched = connect("stocks", reddit={"comments": True}).posts(DAY)
+    assert fetched.frame["text"].tolist() == ["AAPL to the moon\n\nI bought calls."]
+    assert fetched.problems["stocks"].startswith("r/stocks was not read: Reddit answers 403 (private)")
+    assert [one.kind for one in fetched.covered] == ["submissions"]
+
+
+def test_a_search_finds_posts_of_any_subreddit_once(connect: Connect, server: RedditServer) -> None:
+    server.post("elsewhere", NOON.timestamp(), "NVDA earnings beat")
+    server.post("stocks", NOON.timestamp(), "my NVDA earnings play")
+    fetched = connect("stocks", reddit={"searches": ("NVDA earnings",)}).posts(DAY)
+    posts = checked(fetched)
+    assert posts.groupby("channel").size().to_dict() == {"elsewhere": 1, "stocks": 2}
+    asked = [request.query for request in server.requests if request.path == "/search"]
+    assert [(query["q"], query["sort"], query["type"]) for query in asked] == [("NVDA earnings", "new", "link")]
+
+
+def test_a_search_that_fails_is_named_and_the_rest_read(connect: Connect, server: RedditServer) -> None:
+    server.fault("html", "search")
+    fetched = connect("stocks", reddit={"searches": ("$GME",)}).posts(DAY)
+    assert len(fetched.frame) == 1
+    assert fetched.problems["$GME"].startswith("the search '$GME' was not read: Reddit's answer is not JSON")
+
+
+@pytest.mark.parametrize("query", ["a\nb", "x" * 600, "\x00"])
+def test_what_is_no_search_is_refused(connect: Connect, query: str) -> None:
+    with pytest.raises(ConfigError, match="TFT_REDDIT_SEARCHES"):
+        connect("stocks", reddit={"searches": (query,)})
+
+
+# What was covered -----------------------------------------------------------------------------------------------------
+
+
+def test_a_listing_that_reaches_back_covers_the_span(connect: Connect) -> None:
+    (covered,) = connect("stocks").posts(DAY).covered
+    assert (covered.channel, covered.kind, covered.span) == ("stocks", "submissions", DAY)
+
+
+def test_a_listing_that_was_cut_covers_what_is_younger_than_its_end(connect: Connect, server: RedditServer) -> None:
+    for number in range(1100):
+        server.comment("busy", (DAY.end - timedelta(seconds=30 * (number + 1))).timestamp(), f"comment {number}")
+    fetched = connect("busy", reddit={"comments": True}).posts(DAY)
+    covered = {one.kind: one.span for one in fetched.covered}
+    assert covered["comments"] == Span(DAY.end - timedelta(seconds=30 * 1000), DAY.end)
+    assert "listing ends after 1000 comments at 2024-03-05 15:40Z" in fetched.problems["busy"]
+
+
+def test_nothing_is_covered_beyond_the_present(connect: Connect) -> None:
+    now = datetime(2024, 3, 5, 12, 40, tzinfo=UTC)
+    (covered,) = connect("stocks", now=now).posts(DAY).covered
+    assert covered.span == Span(DAY.start, now)
+
+
+# Edits and deletions --------------------------------------------------------------------------------------------------
+
+
+def test_posts_that_are_held_are_read_again_as_they_are_now(connect: Connect, server: RedditServer) -> None:
+    edited = server.post("edits", NOON.timestamp(), "AAPL", "calls")
+    removed = server.post("edits", NOON.timestamp() + 1, "MSFT", "puts")
+    said = server.comment("edits", NOON.timestamp() + 2, "to the moon")
+    source = connect("edits", reddit={"comments": True})
+    held = source.posts(DAY).frame
+    edited["selftext"], removed["selftext"], said["body"] = "puts, sorry", "[removed]", "[deleted]"
+    server.communities["stocks"].posts.clear()
+    again = source.recheck(held)
+    now = checked(again).set_index("post_id")
+    assert now["text"].to_dict() == {edited["id"]: "AAPL\n\nputs, sorry", removed["id"]: "MSFT", f"t1_{said['id']}": ""}
+    assert (now["known_at"] == pd.Timestamp(WEEKS_LATER)).all()
+    assert now["created_at"].tolist() == held.set_index("post_id")["created_at"].reindex(now.index).tolist()
+
+
+def test_a_post_that_reddit_no_longer_knows_has_no_words_left(connect: Connect, server: RedditServer) -> None:
+    source = connect("stocks")
+    held = source.posts(DAY).frame
+    server.communities["stocks"].posts.clear()
+    assert source.recheck(held).frame["text"].tolist() == [""]
+
+
+def test_a_hundred_posts_are_one_question(connect: Connect, server: RedditServer) -> None:
+    for number in range(150):
+        server.post("many", NOON.timestamp() + number, f"post {number}")
+    source = connect("many")
+    held = source.posts(DAY).frame
+    assert source.recheck(held).frame["text"].tolist() == held["text"].tolist()
+    assert len(server.paths("/api/info")) == 2
+    assert source.recheck(held.head(0)).frame.empty
+    assert len(server.paths("/api/info")) == 2
+
+
+def test_posts_that_cannot_be_read_again_stay_as_they_are(connect: Connect, server: RedditServer) -> None:
+    source = connect("stocks")
+    held = source.posts(DAY).frame
+    server.fault("server_error", "info")
+    with pytest.raises(SourceError, match="reddit: posts cannot be read again; Reddit answers 500, 3 times"):
+        source.recheck(held)

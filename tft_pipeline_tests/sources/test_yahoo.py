@@ -5,12 +5,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
 import yfinance
-from curl_cffi.requests import Response
 from yfinance.data import SingletonMeta
 
 from tft_pipeline.config import Settings
@@ -19,26 +17,12 @@ from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.schema import validate
 from tft_pipeline.sources import yahoo
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience, retry_after_seconds
-from tft_pipeline.sources._yahoo_session import ChartSession
 from tft_pipeline.sources.protocols import BarSource, Fetched, Span
 from tft_pipeline.sources.yahoo import YahooBars
-from tft_pipeline_tests.sources.servers.yahoo_server import YahooServer
+from tft_pipeline_tests.sources.servers.yahoo_server import LocalSession, YahooServer
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = (date(2024, 3, day) for day in (4, 5, 6, 7))
 AFTERWARDS = datetime(2024, 3, 8, 3, 0, tzinfo=UTC)
-
-
-class LocalSession(ChartSession):
-    """Whatever yfinance asks of Yahoo's hosts goes to the stand-in server; nothing leaves the machine."""
-
-    def __init__(self, server_url: str) -> None:
-        super().__init__()
-        self._server_url = server_url
-
-    def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Response:
-        parts = urlsplit(url)
-        query = f"?{parts.query}" if parts.query else ""
-        return super().request(method, f"{self._server_url}{parts.path or '/'}{query}", *args, **kwargs)
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +57,7 @@ def connect(server: YahooServer, tmp_path: Path, waits: list[float]) -> Iterator
     def make(*, now: datetime = AFTERWARDS, url: str | None = None, calendar: str = "XNYS", **more: Any) -> YahooBars:
         sessions.append(LocalSession(url or server.url))
         settings = Settings(home=tmp_path, calendar=calendar)
+        more = {"connections": 1, "requests_per_second": 0, **more}
         return YahooBars(settings, session=sessions[-1], now=lambda: now, sleep=waits.append, **more)
 
     yield make
@@ -275,7 +260,7 @@ def test_later_splits_that_cannot_be_had_hold_the_bars_back(connect: Connect, se
     server.fault("splits_unreadable", "AAPL", after=1)  # the hourly chart is sound, the daily one is not
     fetched = connect().bars(["AAPL", "MSFT"], days(TUESDAY))
     assert set(fetched.frame["ticker"]) == {"MSFT"}
-    assert "yfinance cannot read the chart" in fetched.problems["AAPL"]
+    assert "one of its splits cannot be read" in fetched.problems["AAPL"]
 
 
 # The newest bar -------------------------------------------------------------------------------------------------------
@@ -309,7 +294,13 @@ def test_what_had_to_be_waited_for_was_known_after_the_wait(server: YahooServer,
         clock[0] += timedelta(seconds=seconds)
 
     server.fault("rate_limited", times=1, retry_after=120)
-    source = YahooBars(Settings(home=tmp_path), session=LocalSession(server.url), now=lambda: clock[0], sleep=sleep)
+    source = YahooBars(
+        Settings(home=tmp_path),
+        session=LocalSession(server.url),
+        now=lambda: clock[0],
+        sleep=sleep,
+        requests_per_second=0,
+    )
     bars = source.bars(["AAPL"], days(TUESDAY)).frame
     assert (bars["known_at"] >= utc("2024-03-05 16:54")).all()
 
@@ -364,7 +355,6 @@ TRANSIENT = [
 
 @pytest.mark.parametrize("fault", TRANSIENT)
 def test_one_bad_answer_is_asked_again(connect: Connect, server: YahooServer, waits: list[float], fault: str) -> None:
-    # The span ended long ago, so yfinance would answer a retry from its cache (FAULTS 17).
     server.fault(fault, "AAPL", times=1)
     fetched = connect().bars(["AAPL"], days(TUESDAY))
     assert (len(fetched.frame), fetched.problems) == (7, {})
@@ -450,6 +440,41 @@ def test_when_all_is_limited_nothing_is_pretended(connect: Connect, server: Yaho
     server.fault("rate_limited", retry_after=3600)
     with pytest.raises(SourceError, match=r"none of 2 ticker\(s\) .* 429"):
         connect().bars(["AAPL", "MSFT"], days(TUESDAY))
+
+
+# Several at a time ----------------------------------------------------------------------------------------------------
+
+
+def test_several_connections_bring_what_one_brings(connect: Connect, server: YahooServer) -> None:
+    tickers = [f"T{number:02d}" for number in range(40)]
+    for number, ticker in enumerate(tickers):
+        server.lists(ticker).session(TUESDAY, 50.0 + number)
+    for fault, ticker in (("crossed", "T03"), ("null_bars", "T05"), ("html", "T07"), ("renamed", "T11")):
+        server.fault(fault, ticker, to="OTHER")
+    one, many = (connect(connections=n).bars([*tickers, "GONE"], days(TUESDAY)) for n in (1, 8))
+    pd.testing.assert_frame_equal(one.frame, many.frame)
+    assert one.problems == many.problems
+    assert set(many.problems) == {"T05", "T07", "T11", "GONE"}
+    assert many.frame.groupby("ticker")["open"].first()["T31"] == 81.0
+
+
+def test_a_limit_stops_all_connections_and_each_ticker_goes_on_where_it_was(
+    connect: Connect, server: YahooServer, waits: list[float]
+) -> None:
+    tickers = [f"T{number:02d}" for number in range(30)]
+    for ticker in tickers:
+        server.lists(ticker).session(TUESDAY, 50.0)
+    server.fault("rate_limited", after=12, times=5)
+    fetched = connect(connections=8).bars(tickers, days(TUESDAY))
+    assert (fetched.frame["ticker"].nunique(), fetched.problems) == (30, {})
+    assert len(server.charts()) == 35  # what was read is not asked for again
+    assert 1 <= len(waits) <= 5
+
+
+def test_requests_keep_to_the_budget(connect: Connect, waits: list[float]) -> None:
+    connect(requests_per_second=4).bars(["AAPL", "MSFT", "NVDA"], days(MONDAY, THURSDAY))
+    assert len(waits) == 5  # each ticker's chart, and its later splits; these sleeps take no time, so they grow
+    assert waits[-1] > 1.0
 
 
 # Empty is not success -------------------------------------------------------------------------------------------------

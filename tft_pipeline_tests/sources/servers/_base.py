@@ -53,6 +53,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.latency_seconds = 0.0  # before every answer
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         outer = self
@@ -69,6 +70,7 @@ class StandIn:
                     {k.lower(): v for k, v in self.headers.items()}, self.rfile.read(length),
                 )  # fmt: skip
                 outer.requests.append(request)
+                time.sleep(outer.latency_seconds)
                 self._send(outer.answer(request))
 
             def do_POST(self) -> None:
@@ -127,6 +129,12 @@ class StandIn:
         if name not in self.FAULTS:
             raise KeyError(f"{name!r} is no fault of {type(self).__name__}; it has {sorted(self.FAULTS)}")
         self._faults.append(Fault(name, subject, times, after, options))
+
+    def calm(self) -> None:
+        """All faults off, no request remembered."""
+        with self._lock:
+            self._faults.clear()
+            self.requests.clear()
 
     FAULTS: frozenset[str] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Reddit's OAuth token endpoint and its listings (/r/X/new, /r/X/comments), as praw 8 asks for them."""
+"""Reddit's OAuth token endpoint, its listings (/r/X/new, /r/X/comments, /search) and /api/info, as praw 8 asks for them."""
 
 import base64
 import time
@@ -58,23 +58,51 @@ class RedditServer(StandIn):
     def answer(self, request: Request) -> Answer:
         if request.path == TOKEN_PATH:
             return self._token(request)
+        if request.path in ("/search", "/api/info"):
+            return self._across(request)
         parts = request.path.strip("/").split("/")
         if len(parts) != 3 or parts[0] != "r" or parts[2] not in ("new", "comments"):
             return Answer.json({"message": "Not Found", "error": 404}, 404)
         fault = self._fault(parts[1], *(name for name in self.FAULTS if not name.startswith("token_")))
         if fault and (answer := _spoilt(fault, parts[1])):
             return answer
-        if request.headers.get("authorization") != f"bearer token-{self.tokens_given}":
-            return Answer.json(
-                {"message": "Unauthorized", "error": 401},
-                401,
-                www_authenticate='Bearer realm="reddit", error="invalid_token"',
-            )
+        if (refusal := self._refused(request)) is not None:
+            return refusal
         community = self.communities.get(parts[1])
         if community is None:
             return Answer(302, b"", {"location": f"{self.url}/subreddits/search.json?q={parts[1]}"})
         items = community.posts if parts[2] == "new" else community.comments
         return _bent(_listing(items, request.query, "t3" if parts[2] == "new" else "t1"), fault)
+
+    def _refused(self, request: Request) -> Answer | None:
+        if request.headers.get("authorization") == f"bearer token-{self.tokens_given}":
+            return None
+        challenge = 'Bearer realm="reddit", error="invalid_token"'
+        return Answer.json({"message": "Unauthorized", "error": 401}, 401, www_authenticate=challenge)
+
+    def _across(self, request: Request) -> Answer:
+        """What is asked of all subreddits together; faults of the subject `search` or `info`."""
+        subject = request.path.rpartition("/")[2]
+        fault = self._fault(subject, *(name for name in self.FAULTS if not name.startswith("token_")))
+        if fault and (answer := _spoilt(fault, subject)):
+            return answer
+        if (refusal := self._refused(request)) is not None:
+            return refusal
+        posts = [("t3", post) for community in self.communities.values() for post in community.posts]
+        posts += [("t1", one) for community in self.communities.values() for one in community.comments]
+        if subject == "info":
+            wanted = request.query.get("id", "").split(",")[:100]
+            found = [(kind, data) for kind, data in posts if data["name"] in wanted]
+        else:
+            words = request.query.get("q", "").lower().split()
+            text = [(kind, data, f"{data.get('title', '')} {data.get('selftext', '')}".lower()) for kind, data in posts]
+            found = [(kind, data) for kind, data, said in text if kind == "t3" and all(word in said for word in words)]
+            found.sort(key=lambda one: -one[1]["created_utc"])
+        listing = _listing([data for _, data in found], request.query, "t3")
+        kinds = {data["name"]: kind for kind, data in found}
+        for child in listing["data"]["children"]:
+            child["kind"] = kinds[child["data"]["name"]]
+        return _bent(listing, fault)
 
     def _token(self, request: Request) -> Answer:
         fault = self._fault(None, *(name for name in self.FAULTS if name.startswith("token_")))
@@ -165,7 +193,7 @@ def _bent(listing: dict[str, Any], fault: Fault | None) -> Answer:
     if name == "foreign_child":
         children.insert(0, {"kind": "t9", "data": None})
     if children and name == "field_missing":
-        del children[0]["data"][fault.options["field"]]  # type: ignore[union-attr]
+        children[0]["data"].pop(fault.options["field"], None)  # type: ignore[union-attr]
     if children and name == "damaged_post":
         children[0]["data"].update(fault.options["fields"])  # type: ignore[union-attr]
     if name == "endless":

@@ -4,11 +4,16 @@ It holds bars as traded and restates them at every split, as Yahoo does: prices 
 """
 
 import time
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from curl_cffi.requests import Response
+
+from tft_pipeline.sources._yahoo_session import ChartSession
 from tft_pipeline_tests.sources.servers._base import Answer, Fault, Request, StandIn
 
 CHART = "/v8/finance/chart/"
@@ -269,3 +274,22 @@ def _bent(rows: list[dict[str, Any]], fault: Fault) -> None:
 
 def _s(moment: datetime) -> int:
     return int(moment.timestamp())
+
+
+class LocalSession(ChartSession):
+    """Whatever yfinance asks of Yahoo's hosts goes to the stand-in server; nothing leaves the machine."""
+
+    def __init__(self, server_url: str) -> None:
+        super().__init__()
+        self._server_url = server_url
+
+    def request(self, method: Any, url: str, *args: Any, **kwargs: Any) -> Response:
+        parts = urlsplit(url)
+        query = f"?{parts.query}" if parts.query else ""
+        response = super().request(method, f"{self._server_url}{parts.path or '/'}{query}", *args, **kwargs)
+        for cookie in list(self.cookies.jar):
+            if cookie.domain.startswith("127."):  # it would be Yahoo's, and yfinance would keep it
+                theirs = copy(cookie)
+                theirs.domain = ".yahoo.com"
+                self.cookies.jar.set_cookie(theirs)
+        return response
