@@ -79,6 +79,11 @@ def _rules(bars: pd.DataFrame) -> list[tuple[str, pd.Series]]:
         ("high is below low", bars["high"] < bars["low"]),
         ("open lies outside low and high", (bars["open"] < bars["low"]) | (bars["open"] > bars["high"])),
         ("close lies outside low and high", (bars["close"] < bars["low"]) | (bars["close"] > bars["high"])),
+        (
+            f"high is more than {_UNIT_ERROR:g} times open and close, or low less than that part of them",
+            (bars["high"] > _UNIT_ERROR * bars[["open", "close"]].max(axis=1))
+            | (bars["low"] * _UNIT_ERROR < bars[["open", "close"]].min(axis=1)),
+        ),
         ("volume is missing, negative or not finite", ~(bars["volume"].between(0, np.finfo(float).max))),
         ("the bar does not end after it begins", bars["bar_end"] <= bars["bar_start"]),
     ]

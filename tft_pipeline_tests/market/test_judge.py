@@ -45,6 +45,8 @@ def test_sound_bars_pass_unchanged():
         ({"low": -1.0}, "a price is not above zero"),
         ({"low": 1.9e-305}, "a price is not above zero"),
         ({"high": 98.0}, "high is below low"),
+        ({"high": 10_100.0}, "high is more than 20 times open and close, or low less than that part of them"),
+        ({"low": 1.0}, "high is more than 20 times open and close, or low less than that part of them"),
         ({"open": 98.0}, "open lies outside low and high"),
         ({"open": 102.0}, "open lies outside low and high"),
         ({"close": 98.0}, "close lies outside low and high"),

@@ -82,7 +82,6 @@ class MassiveServer(StandIn):
         super().__init__()
         self.listings: dict[str, Listing] = {}
         self.page_rows = 50_000
-        self.latency_seconds = 0.0
         self.reference_headers: dict[str, str] = {}
         self.etags = False
 
@@ -94,7 +93,6 @@ class MassiveServer(StandIn):
         return [request for request in self.requests if request.path.startswith(wanted)]
 
     def answer(self, request: Request) -> Answer:
-        time.sleep(self.latency_seconds)
         if request.headers.get("authorization") != f"Bearer {KEY}":
             return _trouble(401, "ERROR", "Unknown API Key")
         if request.path.startswith(AGGREGATES):
