@@ -243,6 +243,7 @@ class MassiveClient:
             raise RefusedError("its answer repeats the key: whoever sent it must not be quoted")
         match answer.get("status"):
             case "OK" | "DELAYED":
+                _demand_whole(answer)
                 return answer
             case "NOT_AUTHORIZED":
                 raise NotAuthorizedError(self._reason(answer, status))
@@ -259,6 +260,17 @@ class MassiveClient:
     def _shown(self, said: object, length: int) -> str:
         """Somebody else's words for a message: short, on one line, and without the key, should they repeat it."""
         return " ".join(str(said).replace(self._key, "***").split())[:length]
+
+
+def _demand_whole(answer: dict[str, Any]) -> None:
+    """Raises UnusableError where an answer lacks the rows that it counts, or, where it counts none of them, has no list of rows at all."""
+    counted, results = answer.get("resultsCount"), answer.get("results")
+    if results is not None and not isinstance(results, list):
+        return  # what reads it says what it is
+    if counted is None and results is None:
+        raise UnusableError("it holds no results, not even an empty list")
+    if isinstance(counted, int) and counted != len(results or []):
+        raise UnusableError(f"it counts {counted} results and holds {len(results or [])}")
 
 
 def key_of(settings: MassiveSettings) -> str:

@@ -304,8 +304,24 @@ def test_late_hours_need_an_hour_after_them(connect: Connect, server: MassiveSer
 
 
 @pytest.mark.parametrize("fault", ["results_missing", "results_null"])
-def test_a_session_without_bars_is_a_problem(connect: Connect, server: MassiveServer, fault: str) -> None:
-    server.fault(fault, "AAPL")
+def test_an_answer_without_the_rows_that_it_counts_is_asked_for_again(
+    connect: Connect, server: MassiveServer, fault: str
+) -> None:
+    server.fault(fault, "AAPL", times=1)
+    server.fault(fault, "splits:MSFT", times=1)
+    server.lists("MSFT").split("MSFT", "2024-03-05", 2, 1)
+    assert len(connect().bars(["AAPL"], days(TUESDAY)).frame) == 7
+    assert connect().actions(["MSFT"], days(TUESDAY)).frame["value"].tolist() == [2.0]
+    server.fault(fault)
+    fetched = connect().bars
+    with pytest.raises(SourceError, match=r"it counts 4\d\d results and holds 0, 3 times"):
+        fetched(["AAPL"], days(TUESDAY))
+    with pytest.raises(SourceError, match=r"it holds no results, not even an empty list, 3 times"):
+        connect().actions(["MSFT"], days(TUESDAY))
+
+
+def test_a_session_without_bars_is_a_problem(connect: Connect, server: MassiveServer) -> None:
+    server.lists("AAPL").minutes.clear()
     fetched = connect().bars(["AAPL", "MSFT"], days(TUESDAY))
     assert set(fetched.frame["ticker"]) == {"MSFT"}
     assert fetched.problems["AAPL"] == (

@@ -377,7 +377,9 @@ def test_a_missing_field_sends_no_hidden_request(connect: Connect, server: Reddi
     assert set(server.paths()) == {TOKEN_PATH, "/r/stocks/new"}
 
 
-def test_a_submission_whose_body_was_not_sent_is_not_taken_for_its_title(connect: Connect, server: RedditServer) -> None:
+def test_a_submission_whose_body_was_not_sent_is_not_taken_for_its_title(
+    connect: Connect, server: RedditServer
+) -> None:
     server.fault("field_missing", field="selftext")
     fetched = connect("stocks").posts(DAY)
     assert fetched.frame.empty
@@ -398,7 +400,9 @@ def test_a_damaged_post_is_left_out_and_counted(connect: Connect, server: Reddit
     server.fault("damaged_post", fields=fields)
     fetched = connect("stocks").posts(DAY)
     assert checked(fetched)["text"].tolist() == ["sound"]
-    assert fetched.problems == {"stocks": "r/stocks: 1 post(s) without a sound id, time, title, body or score were left out."}
+    assert fetched.problems == {
+        "stocks": "r/stocks: 1 post(s) without a sound id, time, title, body or score were left out."
+    }
 
 
 def test_what_is_no_submission_is_left_out(connect: Connect, server: RedditServer) -> None:

@@ -153,15 +153,18 @@ class MassiveServer(StandIn):
             answer["next_url"] = f"{self.url}{REFERENCE}{kind}?{query}&cursor={cursor}"
         match fault.name if fault else "":
             case "split_with_zero":
-                page[0]["split_from"] = 0
+                for row in page[:1]:
+                    row["split_from"] = 0
             case "undated":
-                page[0][day] = "tomorrow"
+                for row in page[:1]:
+                    row[day] = "tomorrow"
             case "null_fields":
-                page[0].update(cash_amount=None, split_to=None)
+                for row in page[:1]:
+                    row.update(cash_amount=None, split_to=None)
             case "row_is_text":
-                page[0] = "a split"
+                page[:1] = ["a split"]
             case "repeated":
-                page.append(dict(page[0]))
+                page += [dict(row) for row in page[:1]]
         return self._misled(answer, fault, request)
 
     def _misled(self, answer: dict[str, Any], fault: Fault | None, request: Request) -> dict[str, Any]:
