@@ -231,6 +231,6 @@ def result(
 def _content_hashes(written: Mapping[str, Written], window: Window | None) -> dict[str, Any]:
     """What `doctor` holds the event against the ledger by. A run over many days would repeat all of them with each day's event: of those,
     only `doctor --deep` tells whether the rows are what was written."""
-    if window is None or len(window.days) != 1:
+    if window is None or len(window.days) != 1 or not written:  # a model that is stored already is not written again
         return {}
     return {"content_hashes": {name: one.content_hashes[window.days[0]] for name, one in written.items()}}

@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from tft_pipeline.contracts import EQUITY, MODELS, POSITIONS, TABLES, TRADES
+from tft_pipeline.crash_points import reached
 from tft_pipeline.schema import Table
 from tft_pipeline.storage import partitions
 from tft_pipeline.storage.database import Database
@@ -121,11 +122,13 @@ def finish(database: Database) -> list[Retired]:
 
 
 def _detach(connection: psycopg.Connection[TupleRow], part: Partition, how: str) -> None:
+    reached("upkeep: before a detach")
     connection.execute(
         sql.SQL("ALTER TABLE {} DETACH PARTITION {} {}").format(
             sql.Identifier(*part.table.split(".")), sql.Identifier(*part.name.split(".", 1)), sql.SQL(how)
         )
     )
+    reached("upkeep: detached")
 
 
 def _file_away(connection: psycopg.Connection[TupleRow], name: str, table: str, month: date) -> Retired:
@@ -139,13 +142,17 @@ def _file_away(connection: psycopg.Connection[TupleRow], name: str, table: str, 
             RETURNING slice_day, to_jsonb(s)""",
             (table, month, partitions.following(month)),
         ).fetchall()
+        reached("upkeep: out of the ledger")
         kept_as = _free_name(connection, f"{table.replace('.', '_')}_{month:%Y_%m}")
         _rename(connection, name, kept_as)
+        reached("upkeep: moved")
         ledger = [entry for _, entry in sorted(gone, key=lambda found: found[0])]
         connection.execute(
             "INSERT INTO ops.retired (kept_as, table_name, month, row_count, ledger) VALUES (%s, %s, %s, %s, %s)",
             (f"retired.{kept_as}", table, month, rows, Jsonb(ledger)),
         )
+        reached("upkeep: recorded")
+    reached("upkeep: filed away")
     return Retired(table, month, f"retired.{kept_as}", rows, len(ledger))
 
 

@@ -64,7 +64,7 @@ def warm(home: Path) -> None:
     chosen = settings(home)
     pipeline = _Warm.pipeline = Telling(chosen, until=UNTIL)
     _Warm.definitions = build(chosen, pipeline)
-    for job in ("refresh", "history", "outcome", "retrain"):
+    for job in ("refresh", "history", "outcome", "retrain", "upkeep"):
         _Warm.definitions.resolve_job_def(job)
     pipeline.calendar.sessions(START, LAST)
     pipeline.bars.bars(pipeline.tickers, Span(day_start(LAST), UNTIL))
@@ -74,9 +74,10 @@ def warm(home: Path) -> None:
 
 
 def obey(order: dict[str, Any], tell: IO[str]) -> None:
-    {"prepare": _prepare, "run": _run, "reconcile": _reconcile, "write": _write, "orphan": _orphan}[order.pop("what")](
-        tell, **order
-    )
+    kinds = {
+        "prepare": _prepare, "run": _run, "upkeep": _upkeep, "reconcile": _reconcile, "write": _write, "orphan": _orphan,
+    }  # fmt: skip
+    kinds[order.pop("what")](tell, **order)
 
 
 def _prepare(tell: IO[str], dsn: str) -> None:
@@ -114,15 +115,30 @@ def _run(
         assert outcome.success
 
 
-def _reconcile(tell: IO[str], dsn: str, assets: list[str] | None = None) -> None:
-    """Says how many events were re-emitted, how many commits are still unrecorded, and what is recorded without rows."""
+def _upkeep(tell: IO[str], *, dsn: str, years: int, point: str | None = None, visit: int = 1) -> None:
+    """A round of upkeep that keeps so many years, dying at the visit-th passing of point."""
+    pipeline = _Warm.pipeline
+    pipeline.use(dsn)
+    pipeline.settings = pipeline.settings.changed(storage={"retention_years": years})
+    with launch.recorded_in(pipeline.settings, dsn) as instance:
+        if point is not None:
+            crash_points.arm(point, visit)
+        launch.run(_Warm.definitions, "upkeep", instance)
+
+
+def _reconcile(tell: IO[str], dsn: str, *, assets: list[str]) -> None:
+    """How many events were re-emitted for these assets, then what does not agree of any asset: {kind: ["asset of day", …]}."""
     pipeline = _Warm.pipeline
     pipeline.use(dsn)
     with launch.recorded_in(pipeline.settings, dsn) as instance:
-        names = assets or partitioned_assets()
-        emitted = reconcile(instance, pipeline.database, names, grace=NO_GRACE)
-        left = compare(instance, pipeline.database, names, now=datetime.now(UTC), grace=NO_GRACE)
-    tell.write(json.dumps([emitted, len(left.unrecorded), {k: list(v) for k, v in left.missing.items()}]) + "\n")
+        emitted = reconcile(instance, pipeline.database, assets, grace=NO_GRACE)
+        left = compare(instance, pipeline.database, partitioned_assets(), now=datetime.now(UTC), grace=NO_GRACE)
+    disagreeing = {
+        "unrecorded": [f"{one.asset} of {one.day}" for one in left.unrecorded],
+        "missing": [f"{asset} of {day}" for asset, days in left.missing.items() for day in days],
+        "differing": [f"{one.asset} of {one.day}: {one.refuted}" for one in left.differing],
+    }
+    tell.write(json.dumps([emitted, disagreeing]) + "\n")
 
 
 def content(version: int, days: list[date]) -> pd.DataFrame:

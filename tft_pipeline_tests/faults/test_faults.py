@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from tft_pipeline import crash_points
+from tft_pipeline.contracts import BARS, POSITIONS
 from tft_pipeline.errors import ConfigError
 from tft_pipeline.storage.embedded import EmbeddedServer
 from tft_pipeline_tests.faults import crowd, kills, orphans, postgres, properties, writes
 from tft_pipeline_tests.faults.nursery import Nursery
 from tft_pipeline_tests.faults.report import written
 from tft_pipeline_tests.faults.trials import Outcome, Results, Suite
+from tft_pipeline_tests.faults.world import WINDOW, copy_of, duplicates
 
 DRAWN = random.SystemRandom().randrange(1000, 10**6)
 Run = Callable[[str], Outcome]
@@ -37,6 +39,35 @@ def sound(run: Run, key: str) -> Outcome:
 @pytest.mark.parametrize(("asset", "point"), PAIRS)
 def test_a_kill_leaves_nothing_torn_and_a_rerun_gives_the_same(world: Run, asset: str, point: str) -> None:
     assert sound(world, kills.key(asset, point, 1 + PAIRS.index((asset, point)) % 6)).counts["kills"] == 1
+
+
+@pytest.mark.parametrize("point", crash_points.UPKEEP_NAMES)
+def test_a_kill_of_upkeep_leaves_every_row_somewhere_and_a_rerun_leaves_the_same_months(world: Run, point: str) -> None:
+    seed = crash_points.UPKEEP_NAMES.index(point)
+    assert sound(world, kills.key("partition_upkeep", point, seed)).counts["kills"] == 1
+
+
+def test_kills_are_refused_in_a_world_in_which_nothing_is_at_stake(filled: tuple[EmbeddedServer, Nursery]) -> None:
+    with copy_of(filled[0]) as database:
+        kills.refuse_idle(database)
+        kills.bring_to("half there", database, (POSITIONS,), list(WINDOW))
+        with pytest.raises(RuntimeError, match=f"tear nothing: portfolio.positions has no row on {WINDOW[1]}. Change"):
+            kills.refuse_idle(database)
+
+
+def test_a_kill_that_left_a_version_both_held_and_replaced_would_be_seen(
+    filled: tuple[EmbeddedServer, Nursery],
+) -> None:
+    names = ", ".join(BARS.names)
+    with copy_of(filled[0]) as database:
+        assert duplicates(database) == []
+        with database.connect() as connection:
+            connection.execute(
+                f"""
+                INSERT INTO market.bars_revisions ({names}, loaded_at, replaced_at)
+                SELECT {names}, loaded_at, now() FROM market.bars ORDER BY bar_start DESC LIMIT 2"""
+            )
+        assert duplicates(database) == ["market.bars: 2 versions are held and replaced at once"]
 
 
 def test_a_kill_at_a_place_drawn_anew(world: Run) -> None:

@@ -274,7 +274,10 @@ def _environment() -> dict[str, str]:
     for name, value in VALUES.items():
         inner = {f"{name}_{part}": one for part, one in value.items()} if isinstance(value, dict) else {name: value}
         flat |= inner
-    return {f"TFT_{name.upper()}": str(value) for name, value in flat.items()}
+    return {
+        f"TFT_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in flat.items()
+    }
 
 
 def _hurry(chosen: Settings) -> None:
