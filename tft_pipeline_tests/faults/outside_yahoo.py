@@ -53,6 +53,7 @@ def trial(server: YahooServer, home: Path, fault: str, seed: str) -> Outcome:
     source = YahooBars(
         Settings(home=home), session=connection, now=lambda: now, sleep=waits.append, patience_seconds=PATIENCE_SECONDS,
         timeout_seconds=0.4, connections=drawn.choice([1, 4]), requests_per_second=0,
+        cache_dir=Path(tempfile.gettempdir()),  # the first of a process is kept to its end
     )  # fmt: skip
     first, last = sorted(drawn.choices(DAYS, k=2))
     span = Span(_midnight(first), _midnight(last) + timedelta(days=1))

