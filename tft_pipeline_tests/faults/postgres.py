@@ -17,11 +17,12 @@ from tft_pipeline.storage.embedded import EmbeddedServer, postmaster
 from tft_pipeline.storage.slices import write
 from tft_pipeline_tests.faults.children import content
 from tft_pipeline_tests.faults.scratch import EMPTY, empty_server
-from tft_pipeline_tests.faults.trials import Outcome, Suite
+from tft_pipeline_tests.faults.trials import Outcome, Suite, raised
 from tft_pipeline_tests.faults.world import checkpoint, copy_of
 
 WRITERS = 2
 RECOVERED_WITHIN = 10.0
+GIVEN_UP_AFTER = 60.0
 
 
 @contextmanager
@@ -48,8 +49,15 @@ def stop(server: EmbeddedServer, seed: int) -> Outcome:
 def _stopped(server: EmbeddedServer, database: Database, after: float, how: signal.Signals) -> Outcome:
     acknowledged: dict[date, str] = {}
     ended, over, faults = threading.Event(), [0.0], []
+    loading = [threading.Event() for _ in range(WRITERS)]  # has had a day acknowledged
 
     def load(number: int) -> None:
+        try:
+            write_days(number)
+        except Exception as error:  # a thread's would be lost, and the trial go on with less load than it claims
+            faults.append(f"a writer ended: {raised(error)}")
+
+    def write_days(number: int) -> None:
         day = date(2026, 1, 1) + timedelta(days=100 * number)
         version = 0
         while not ended.is_set():
@@ -64,6 +72,7 @@ def _stopped(server: EmbeddedServer, database: Database, after: float, how: sign
                 time.sleep(0.02)
                 continue
             acknowledged[day] = written.content_hashes[day]
+            loading[number].set()
             # A backend of a killed server lives on until it looks up, and may acknowledge until then: that is no recovery.
             if struck and not over[0] and postmaster(server.data) not in (None, victim):
                 over[0] = time.monotonic()
@@ -75,19 +84,23 @@ def _stopped(server: EmbeddedServer, database: Database, after: float, how: sign
     writers = [threading.Thread(target=load, args=(number,)) for number in range(WRITERS)]
     for writer in writers:
         writer.start()
-    time.sleep(after)
-    before = len(acknowledged)
-    os.kill(victim, how)
-    while postmaster(server.data) == victim:
-        time.sleep(0.005)
-    struck.append(time.monotonic())
-    deadline = time.monotonic() + 60
-    while not over[0] and time.monotonic() < deadline:
-        time.sleep(0.02)
-    ended.set()
-    for writer in writers:
-        writer.join()
-    took = over[0] - struck[0] if over[0] else 60.0
+    deadline = time.monotonic() + GIVEN_UP_AFTER
+    try:
+        idle = [number for number, event in enumerate(loading) if not event.wait(max(deadline - time.monotonic(), 0))]
+        time.sleep(after)
+        before = len(acknowledged)
+        struck.append(time.monotonic())  # who waits, waits from here: also while the server is still going down
+        os.kill(victim, how)
+        while not over[0] and time.monotonic() < struck[0] + GIVEN_UP_AFTER:
+            time.sleep(0.02)
+    finally:
+        ended.set()
+        for writer in writers:
+            writer.join()
+    faults += [f"writer {number} had nothing acknowledged before the stop: no load" for number in idle]
+    if not before:
+        faults.append("nothing was acknowledged before the stop: there was nothing to lose")
+    took = over[0] - struck[0] if over[0] else GIVEN_UP_AFTER
     if took > RECOVERED_WITHIN:
         faults.append(f"the next write was acknowledged after {took:.1f} s")
     with database.connect() as connection:

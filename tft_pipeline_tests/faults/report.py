@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tft_pipeline_tests.faults.trials import Results, Suite
+from tft_pipeline_tests.faults.trials import Suite, counted, of_all_lanes
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
 
 def written(folder: Path, suites: Sequence[Suite]) -> str:
-    rows = [row for file in sorted(folder.glob("*.jsonl")) for row in Results(file).rows]
+    rows = counted(of_all_lanes(folder))
     commits = Counter(row["commit"] for row in rows)
     of_commits = ", ".join(f"{name} ({count:,} trials)" for name, count in commits.most_common())
     lines = [
@@ -29,19 +29,19 @@ def written(folder: Path, suites: Sequence[Suite]) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for suite in suites:
-        of_suite = [row for row in rows if row["suite"] == suite.name]
+        of_suite = _of(suite, rows)
         counts: dict[str, float] = {}
         for row in of_suite:
             for name, value in row["counts"].items():
                 counts[name] = (
                     max(counts.get(name, 0), value) if name.endswith("(most)") else counts.get(name, 0) + value
                 )
-        counted = (
+        summed = (
             ", ".join(f"{value:,.{1 if value % 1 else 0}f} {name}" for name, value in counts.items()) or "nothing yet"
         )
-        faults = sum(len(row["faults"]) for row in of_suite)
+        faults = sum(len(row["faults"]) for row in rows if row["suite"] == suite.name)
         lines.append(
-            f"| {suite.name} | {suite.goal} | {len(of_suite):,} of {len(suite.keys):,} | {counted} | {faults} |"
+            f"| {suite.name} | {suite.goal} | {len(of_suite):,} of {len(suite.keys):,} | {summed} | {faults} |"
         )
     found = [(row["suite"], row["key"], fault) for row in rows for fault in row["faults"]]
     if found:
@@ -49,7 +49,12 @@ def written(folder: Path, suites: Sequence[Suite]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _of(suite: Suite, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of trials that belong to the suite: not of such as an older version of it had."""
+    keys = set(suite.keys)
+    return [row for row in rows if row["suite"] == suite.name and row["key"] in keys]
+
+
 def _open(rows: Sequence[dict[str, Any]], suites: Sequence[Suite]) -> bool:
     """Whether some suite's trials are not all done."""
-    done = Counter(row["suite"] for row in rows)
-    return any(done[suite.name] < len(suite.keys) for suite in suites)
+    return any(len(_of(suite, rows)) < len(suite.keys) for suite in suites)
