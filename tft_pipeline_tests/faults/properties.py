@@ -151,27 +151,32 @@ _SENT = moments(*YEARS)
 
 
 def quarantine_parts_the_rows(sent: tuple[pd.DataFrame, bool]) -> int:
-    """Each row is good, as it was sent, or refused with a reason. What is good keeps the contract, survives the wire, and stays good."""
+    """Each row is good, as it was sent, and keeps the contract, or it is refused with a reason; what is sound is not refused."""
     rows, sound = sent
     verdict = judge(rows, _NO_ACTIONS, before=_NO_BARS)
     assert len(verdict.good) + len(verdict.rejected) == len(rows)
     assert verdict.rejected["reason"].str.len().gt(0).all()
     assert _counted(verdict.good) <= _counted(rows)
     assert verdict.rejected.empty or not sound
-    good = schema.validate(verdict.good, BARS)
-    survives_the_wire(good)
-    if len(verdict.rejected):  # else it was all judged together already
-        pd.testing.assert_frame_equal(judge(good, _NO_ACTIONS, before=_NO_BARS).good, good)
-    return len(good)
+    return len(schema.validate(verdict.good, BARS))
 
 
-def survives_the_wire(frame: pd.DataFrame) -> None:
-    """What is decoded of what was encoded is what went in: value for value, and bit for bit when it is encoded again."""
-    columns = binary.order(BARS.columns)
-    sent = _encoded(frame)
-    came = binary.decode(messages(sent), columns)[BARS.names]
+def good_rows_stay_good_on_the_wire(sent: tuple[pd.DataFrame, bool]) -> int:
+    """They come out of it as they went in, and would be found good again, each of them."""
+    verdict = judge(sent[0], _NO_ACTIONS, before=_NO_BARS)
+    came = sent_and_received(verdict.good)
+    if len(verdict.rejected):  # else they were all judged together already
+        pd.testing.assert_frame_equal(judge(came, _NO_ACTIONS, before=_NO_BARS).good, verdict.good, check_exact=True)
+    return len(came)
+
+
+def sent_and_received(frame: pd.DataFrame) -> pd.DataFrame:
+    """What is decoded of what was encoded is what went in, value for value and bit for bit."""
+    came = binary.decode(messages(_encoded(frame)), binary.order(BARS.columns))[BARS.names]
     pd.testing.assert_frame_equal(came, frame, check_exact=True)
-    assert _encoded(came) == sent
+    for name in [*PRICES, "volume"]:  # 0.0 == -0.0, and yet they are two
+        assert came[name].to_numpy().tobytes() == frame[name].to_numpy().tobytes(), name
+    return came
 
 
 def messages(stream: bytes) -> list[bytes]:
@@ -349,6 +354,7 @@ def a_wall_day_has_the_hours_that_pass(drawn: tuple[ZoneInfo, date]) -> int:
 
 PROPERTIES: dict[str, Property] = {
     "quarantine": Property(quarantine_parts_the_rows, lambda _: sent_bars(), "good rows"),
+    "wire": Property(good_rows_stay_good_on_the_wire, lambda _: sent_bars(), "good rows encoded and decoded"),
     "days": Property(rows_fall_into_their_utc_day, lambda _: zoned(*YEARS), "rows on another day elsewhere"),
     "stored": Property(
         stored_rows_fall_into_their_utc_day, lambda _: zoned(STORED_YEAR, STORED_YEAR), "stored rows on another day elsewhere", True
@@ -368,7 +374,7 @@ def session() -> Iterator[Callable[[str], Outcome]]:
 
 SUITE = Suite(
     "property tests on bars, time zones, daylight saving", "50,000 examples",
-    [f"{name} {number}" for number in range(10) for name in PROPERTIES], session,
+    [f"{name} {number}" for number in range(9) for name in PROPERTIES][:50], session,
 )  # fmt: skip
 
 

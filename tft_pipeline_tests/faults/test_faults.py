@@ -4,7 +4,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -218,10 +218,8 @@ def test_trials_are_given_up_when_every_new_session_fails(tmp_path: Path) -> Non
 
 
 def test_trials_whose_session_does_not_open_are_not_done(tmp_path: Path) -> None:
-    @contextmanager
-    def closed() -> Iterator[Run]:
+    def closed() -> AbstractContextManager[Run]:
         raise OSError("no room")
-        yield
 
     results = Results(tmp_path / "a.0.jsonl")
     suite = Suite("a", "", ["0", "1"], closed)
