@@ -88,6 +88,13 @@ class Table:
             metadata={"key": self.key, "time": self.time, "mode": self.mode},
         )
 
+    @property
+    def shape(self) -> pa.DataFrameSchema:
+        """The columns and their dtypes, whatever the values."""
+        return pa.DataFrameSchema(
+            {column.name: pa.Column(_PANDAS[column.dtype], nullable=True) for column in self.columns}, name=self.name
+        )
+
     def empty(self) -> pd.DataFrame:
         """(0, n_columns) frame of the right dtypes."""
         return pd.DataFrame({c.name: pd.Series(dtype=_PANDAS[c.dtype] or "object") for c in self.columns})
@@ -98,6 +105,15 @@ def validate(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
 
     Raises ContractError naming the table, the column, how many rows break the rule and the first of them.
     """
+    return _held_against(table.schema, _in_order(frame, table), table)
+
+
+def arranged(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """As validate, but asks for columns and dtypes only: what the values may be is asked where they are staged, see storage.rules."""
+    return _held_against(table.shape, _in_order(frame, table), table)
+
+
+def _in_order(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
     missing = [name for name in table.names if name not in frame.columns]
     if missing:
         raise ContractError(
@@ -110,9 +126,12 @@ def validate(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
             f"{table.name}: column {extra[0]!r} is not in the contract {table.names}. "
             f"Drop it or add it to contracts.{table.constant} and a migration."
         )
-    ordered = frame[table.names].sort_values(list(table.key), kind="stable", ignore_index=True)
+    return frame[table.names].sort_values(list(table.key), kind="stable", ignore_index=True)
+
+
+def _held_against(rules: pa.DataFrameSchema, ordered: pd.DataFrame, table: Table) -> pd.DataFrame:
     try:
-        table.schema.validate(ordered, lazy=True)
+        rules.validate(ordered, lazy=True)
     except pa.errors.SchemaErrors as error:
         raise ContractError(_explain(ordered, table, error.failure_cases)) from None
     return ordered

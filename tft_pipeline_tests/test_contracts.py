@@ -1,5 +1,6 @@
 """The contracts, and that the tables of sql/ say the same: on both servers."""
 
+import json
 from datetime import date, timedelta
 
 import numpy as np
@@ -7,11 +8,13 @@ import pandas as pd
 import pandera.pandas as pa
 import psycopg
 import pytest
+from psycopg import sql
 
 from tft_pipeline import contracts, schema
 from tft_pipeline.contracts import TABLES, TICKER_PATTERN
 from tft_pipeline.errors import ContractError
-from tft_pipeline.storage import partitions
+from tft_pipeline.storage import merge, partitions
+from tft_pipeline.storage import rules as storage_rules
 
 from .storage.frames import frame
 
@@ -159,6 +162,41 @@ def test_the_database_refuses_what_the_contract_refuses(migrated, table):
             with pytest.raises(refused), connection.transaction():  # noqa: PT012
                 connection.execute(insert, values(bad, table))
                 pytest.fail(f"PostgreSQL takes {rule} of {table.name}")
+        connection.rollback()
+
+
+@by_name
+def test_the_writer_asks_the_same_of_staged_rows(migrated, table):
+    good = frame(table, DAYS[:1], hours=(0, 1))
+    stage = sql.Identifier("pg_temp", f"stage_{table.name.replace('.', '_')}")
+    names = ", ".join(f'"{name}"' for name in table.names)
+    insert = f"INSERT INTO {stage.as_string()} ({names}) VALUES ({', '.join(['%s'] * len(table.names))})"
+    with migrated.connect() as connection:
+        merge.stage(connection, table)
+        connection.commit()
+        connection.execute(insert, values(good, table))
+        connection.execute(insert, values(good.iloc[1:], table))
+        storage_rules.demand_kept(connection, table, stage)
+        assert storage_rules.set_apart(connection, table, stage).empty
+        for rule, bad in violations(table):
+            connection.commit()  # the stage is empty
+            connection.execute(insert, values(good.iloc[1:], table))
+            connection.execute(insert, values(bad, table))
+            with pytest.raises(
+                ContractError, match=rf"(?s){table.name}: .* in 1 row\(s\), first at {table.key[0]}=.*contracts\."
+            ) as told:
+                storage_rules.demand_kept(connection, table, stage)
+            refused = storage_rules.set_apart(connection, table, stage)
+            assert len(refused) == 1, f"the writer takes {rule} of {table.name}"
+            assert refused["reason"].iloc[0] in str(told.value)
+            assert refused["reason"].iloc[0].startswith(rule.split(maxsplit=1)[0])
+            assert set(json.loads(refused["row"].iloc[0])) == set(table.names)
+            assert connection.execute(f"SELECT count(*) FROM {stage.as_string()}").fetchone() == (1,)
+        connection.commit()
+        for _ in range(3):
+            connection.execute(insert, values(good, table))
+        again = storage_rules.set_apart(connection, table, stage)
+        assert again["reason"].tolist() == ["another row of the same key came before it"] * 2
         connection.rollback()
 
 

@@ -203,6 +203,8 @@ def result(
     """
     reached("asset: before its event")
     window = watch.window
+    for name, refused in ((name, w.rows_quarantined) for name, w in written.items() if w.rows_quarantined):
+        context.log.warning(f"{name}: {refused} row(s) refused; each is in ops.quarantine with its reason")
     quality = mean_score(watch.pipeline.database, window.start, window.end) if window else None
     metadata: dict[str, Any] = {
         "dagster/row_count": sum(w.rows for w in written.values()),

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import pandas as pd
@@ -12,8 +12,8 @@ from psycopg.rows import TupleRow
 from psycopg.sql import Composable, Composed, Identifier, Literal
 
 from tft_pipeline.crash_points import reached
-from tft_pipeline.schema import Table
-from tft_pipeline.storage import binary, composed
+from tft_pipeline.schema import Column, Table
+from tft_pipeline.storage import binary, composed, partitions, quarantine, rules
 
 _Connection = psycopg.Connection[TupleRow]
 
@@ -44,6 +44,7 @@ class Merged:
     changed: list[date]  # days whose ledger row is new or different
     rows_written: dict[date, int]  # inserted, updated or deleted, by day
     rows_revised: int
+    rows_quarantined: int = 0  # refusals that were not known before
 
 
 def stage(connection: _Connection, table: Table) -> None:
@@ -55,9 +56,12 @@ def stage(connection: _Connection, table: Table) -> None:
 
 
 def merge(connection: _Connection, table: Table, frame: pd.DataFrame, days: Sequence[date], writer: Writer) -> Merged:
-    """Make the slices of days, ascending, hold frame's validated rows."""
+    """Make the slices of days, ascending, hold frame's rows; those of a raw table that break its contract go to quarantine.
+
+    Raises ContractError where a derived table's rows break it.
+    """
     if len(frame):
-        columns = binary.order(table.columns)
+        columns = binary.order(_as_given(frame, table))
         target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
             _stage(table), composed.listed(c.name for c in columns)
         )
@@ -65,10 +69,29 @@ def merge(connection: _Connection, table: Table, frame: pd.DataFrame, days: Sequ
             for chunk in binary.encode(frame, columns, where=table.name):
                 copy.write(chunk)
     reached("writer: copied")
+    refused = _judge(connection, table, writer) if len(frame) else 0
     merged = (_take_in if table.mode == "raw" else _replace)(connection, table, days)
     _record(connection, table, merged, writer)
     reached("writer: recorded")
-    return merged
+    return replace(merged, rows_quarantined=refused)
+
+
+def _as_given(frame: pd.DataFrame, table: Table) -> list[Column]:
+    """The columns as they travel: a moment that is missing, where none may be, has to arrive as such to be refused."""
+    missing = {c.name for c in table.columns if c.dtype == "time" and not c.nullable and frame[c.name].hasnans}
+    return [replace(column, nullable=True) if column.name in missing else column for column in table.columns]
+
+
+def _judge(connection: _Connection, table: Table, writer: Writer) -> int:
+    """Hold the staged rows against the contract; how many refusals are new."""
+    if table.mode == "derived":
+        rules.demand_kept(connection, table, _stage(table))
+        return 0
+    refused = rules.set_apart(connection, table, _stage(table))
+    if refused.empty:
+        return 0
+    partitions.ensure_within(connection, ["ops.quarantine"], refused["day"])
+    return quarantine.add(connection, table.name, refused, writer.run_id)
 
 
 def _replace(connection: _Connection, table: Table, days: Sequence[date]) -> Merged:

@@ -18,12 +18,16 @@ def ensure(database: Database, names: Iterable[str], days: Iterable[date]) -> li
     two try). There is no DEFAULT partition, for it would make new bounds fail (23514).
     Raises ValueError: a name that is no partitioned table; StorageError.
     """
-    months = sorted({day.replace(day=1) for day in days})
-    wanted = {_child(name, month): (name, month) for name in names for month in months}
+    wanted = _wanted(names, days)
     if not wanted:
         return []
     with database.connect() as connection:
         return _ensure(connection, wanted)
+
+
+def ensure_within(connection: psycopg.Connection[TupleRow], names: Iterable[str], days: Iterable[date]) -> list[str]:
+    """As ensure, in the caller's transaction: others that make partitions wait for its end, so it has to be near."""
+    return _ensure(connection, _wanted(names, days))
 
 
 def of_table(table: Table) -> list[str]:
@@ -34,6 +38,11 @@ def of_table(table: Table) -> list[str]:
 def following(month: date) -> date:
     """First day of the next month."""
     return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def _wanted(names: Iterable[str], days: Iterable[date]) -> dict[str, tuple[str, date]]:
+    months = sorted({day.replace(day=1) for day in days})
+    return {_child(name, month): (name, month) for name in names for month in months}
 
 
 def _ensure(connection: psycopg.Connection[TupleRow], wanted: Mapping[str, tuple[str, date]]) -> list[str]:

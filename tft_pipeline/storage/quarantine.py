@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
 import pandas as pd
 import psycopg
@@ -83,21 +83,22 @@ def listed(database: Database, name: str | None = None, *, limit: int = 1000) ->
     return pd.DataFrame(rows, columns=columns)
 
 
-def between(database: Database, name: str, first: date, last: date) -> pd.DataFrame:
-    """day (UTC midnight), ticker, bar_start, reason of what was refused for a table from first to last, both included.
+def between(database: Database, name: str, first: date, last: date, *, as_of: datetime) -> pd.DataFrame:
+    """day (UTC midnight), ticker, bar_start, reason of what was refused for a table from first to last, both included, and known by as_of.
 
     A bar counts once, with the reason given last, however often it was seen and in however many ways it was wrong; bar_start is NaT
     where the row gives none, and each such row counts.
     """
     with database.connect() as connection:
         rows = connection.execute(
-            """
+            r"""
             SELECT slice_day, ticker, row ->> 'bar_start', reason FROM (
                 SELECT DISTINCT ON (slice_day, ticker, coalesce(row ->> 'bar_start', fingerprint)) * FROM ops.quarantine
-                WHERE table_name = %s AND slice_day BETWEEN %s AND %s
+                WHERE table_name = %s AND slice_day BETWEEN %s AND %s AND %s >=
+                    CASE WHEN row ->> 'known_at' ~ '^\d{4}-\d{2}-\d{2}' THEN (row ->> 'known_at')::timestamptz ELSE seen_at END
                 ORDER BY slice_day, ticker, coalesce(row ->> 'bar_start', fingerprint), seen_at DESC, fingerprint) AS newest
             ORDER BY slice_day, ticker, fingerprint""",
-            (name, first, last),
+            (name, first, last, as_of),
         ).fetchall()
     frame = pd.DataFrame(rows, columns=["day", "ticker", "bar_start", "reason"])
     return frame.assign(

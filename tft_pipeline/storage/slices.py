@@ -59,6 +59,7 @@ class _Sum:
         self.rows_written += sum(merged.rows_written.values())
         self.slices_changed += len(merged.changed)
         self.rows_revised += merged.rows_revised
+        self.rows_quarantined += merged.rows_quarantined
         self.content_hashes |= {day: content.content_hash for day, content in merged.contents.items()}
 
 
@@ -120,8 +121,9 @@ def write(
 
     frames: by contract, with rows of these days only. A derived table's slice is replaced by its frame; a day without rows becomes an
     empty slice. A raw table's slice takes new rows in; where a row differs from the one held, that one moves to `_revisions`; rows that
-    the frame lacks stay.
-    quarantined: refused rows (day, ticker, reason, row: JSON text) of the only table in frames; known refusals are not doubled.
+    the frame lacks stay; single rows that break the contract go to quarantine.
+    quarantined: rows (day, ticker, reason, row: JSON text) of the only table in frames that were refused before; known refusals are not
+    doubled.
     reaches_to: moment up to which the input was complete; None: the days are over. Recorded, no more than the end of each day.
     generation: from take_generation, for these tables and days; None takes one now.
     at_once: all months in one transaction, for rows that must agree across months at every moment, as a ledger's do.
@@ -129,7 +131,7 @@ def write(
     before the error stay.
     """
     wanted = sorted(set(days))
-    parts = {table: _by_day(schema.validate(frame, table), table, wanted) for table, frame in frames.items()}
+    parts = {table: _by_day(_fit(frame, table), table, wanted) for table, frame in frames.items()}
     refused = quarantine.checked(quarantined, [table.name for table in frames], wanted)
     reached("writer: validated")
     if generation is None:
@@ -191,6 +193,11 @@ class _ByDay:
         low = np.searchsorted(np.array(self.days, dtype="M8[D]"), np.datetime64(month[0]), side="left")
         high = np.searchsorted(np.array(self.days, dtype="M8[D]"), np.datetime64(month[-1]), side="right")
         return self.frame.iloc[self.starts[low] : self.starts[high]]
+
+
+def _fit(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """What is ours is held against all rules before anything is written; what came from outside is judged row by row, once staged."""
+    return schema.arranged(frame, table) if table.mode == "raw" else schema.validate(frame, table)
 
 
 def _by_day(frame: pd.DataFrame, table: Table, wanted: Sequence[date]) -> _ByDay:

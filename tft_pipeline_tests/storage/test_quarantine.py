@@ -1,7 +1,8 @@
 """What was refused, by table and day, as the quality score reads it."""
 
+import datetime as dt
 import json
-from datetime import date
+from datetime import date, timedelta
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.quarantine import between, listed
 from tft_pipeline.storage.slices import write
 
+LATER = dt.datetime.now(dt.UTC) + timedelta(days=1)
 DAYS = [date(2024, 1, 30), date(2024, 1, 31), date(2024, 2, 1)]
 
 
@@ -31,13 +33,13 @@ def test_refusals_of_a_table_are_found_by_day_both_ends_included(database):
     of_bars = refused((DAYS[0], "AAPL", "early"), (DAYS[1], "MSFT", "middle"), (DAYS[2], "AAPL", "late"))
     write(database, {BARS: BARS.empty()}, DAYS, quarantined=of_bars, **by)
     write(database, {ACTIONS: ACTIONS.empty()}, DAYS, quarantined=refused((DAYS[1], "AAPL", "no split")), **by)
-    found = between(database, "market.bars", DAYS[1], DAYS[2])
+    found = between(database, "market.bars", DAYS[1], DAYS[2], as_of=LATER)
     assert found[["ticker", "reason"]].to_numpy().tolist() == [["MSFT", "middle"], ["AAPL", "late"]]
     assert found["day"].tolist() == [pd.Timestamp(day, tz="UTC") for day in DAYS[1:]]
 
 
 def test_where_nothing_was_refused_the_frame_keeps_its_types(database):
-    found = between(database, "market.bars", DAYS[0], DAYS[2])
+    found = between(database, "market.bars", DAYS[0], DAYS[2], as_of=LATER)
     assert found.empty
     assert {name: str(dtype) for name, dtype in found.dtypes.items()} == {
         "day": UTC, "ticker": "str", "bar_start": UTC, "reason": "str",
@@ -74,7 +76,25 @@ def test_a_bar_that_was_wrong_in_several_ways_counts_once_with_its_newest_reason
     assert keep(database, bar(-2.0, "16:15")) == 1
     assert keep(database, bar(9e9, "17:15", "close 9e+09 is 9e+07 times its neighbours'")) == 1
     assert keep(database, bar(-1.0, "18:15", bar_start="15:00")) == 1
-    found = between(database, BARS.name, DAYS[0], DAYS[2]).sort_values("bar_start")
+    found = between(database, BARS.name, DAYS[0], DAYS[2], as_of=LATER).sort_values("bar_start")
     assert found["bar_start"].dt.hour.tolist() == [14, 15]
     assert found["reason"].tolist() == ["close 9e+09 is 9e+07 times its neighbours'", "a price is not above zero"]
     assert len(listed(database)) == 4  # nothing is dropped in silence
+
+
+def test_what_was_refused_later_was_no_refusal_yet(database):
+    assert keep(database, bar(-1.0, "15:15"), bar(-2.0, "17:15", bar_start="16:00")) == 2
+    early = dt.datetime(2024, 1, 31, 16, tzinfo=dt.UTC)
+    assert between(database, BARS.name, DAYS[0], DAYS[2], as_of=early)["bar_start"].dt.hour.tolist() == [14]
+    write(
+        database,
+        {BARS: BARS.empty()},
+        [DAYS[1]],
+        quarantined=refused((DAYS[1], "MSFT", "no moment")),
+        run_id="r",
+        code_version="1",
+    )
+    assert (
+        len(between(database, BARS.name, DAYS[0], DAYS[2], as_of=early)) == 1
+    )  # it says no moment: refused when it was seen
+    assert len(between(database, BARS.name, DAYS[0], DAYS[2], as_of=LATER)) == 3

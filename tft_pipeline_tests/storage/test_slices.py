@@ -10,7 +10,7 @@ from pandas.testing import assert_frame_equal
 
 from tft_pipeline import contracts, schema
 from tft_pipeline.errors import ContractError, StaleWriterError, StorageError
-from tft_pipeline.storage import partitions
+from tft_pipeline.storage import partitions, slices
 from tft_pipeline.storage.ledger import slice_status
 from tft_pipeline.storage.quarantine import listed
 from tft_pipeline.storage.read import read
@@ -239,6 +239,53 @@ def test_refused_rows_are_kept_once_with_their_reason(any_database):
     assert kept["day"].iloc[0] == DAYS[-1]
     assert listed(any_database, "market.actions").empty
     assert len(listed(any_database, limit=2)) == 2
+
+
+def test_single_rows_that_break_the_contract_go_to_quarantine_and_the_others_are_written(any_database):
+    bars = frame(contracts.BARS, DAYS, hours=(14, 15))
+    bars.loc[0, "close"] = np.nan
+    bars.loc[1, "known_at"] = pd.NaT
+    bars.loc[2, "volume"] = -1.0
+    twice = pd.concat([bars, bars.iloc[[5]].assign(close=11.5)], ignore_index=True)
+    written = only(write(any_database, {contracts.BARS: twice}, DAYS, **BY))
+    assert (written.rows, written.rows_written, written.rows_quarantined) == (5, 5, 4)
+    assert_frame_equal(read(any_database, contracts.BARS), bars.iloc[3:].reset_index(drop=True))
+    kept = listed(any_database, "market.bars").set_index("reason")
+    assert set(kept.index) == {
+        "close is missing",
+        "known_at is missing",
+        "volume is below 0",
+        "another row of the same key came before it",
+    }
+    assert set(kept["ticker"]) == {"AAPL"}
+    assert kept.loc["volume is below 0", "row"]["volume"] == -1
+    assert kept.loc["close is missing", "row"]["close"] == "NaN"
+    again = only(write(any_database, {contracts.BARS: twice}, DAYS, **BY))
+    assert (again.rows_written, again.rows_quarantined) == (0, 0)
+
+
+def test_an_action_and_a_post_that_cannot_be_cost_nothing_but_themselves(database):
+    actions = frame(contracts.ACTIONS, DAYS)
+    actions.loc[0, "kind"] = "merger"
+    actions.loc[1, "ticker"] = "../x"
+    written = only(write(database, {contracts.ACTIONS: actions}, DAYS, **BY))
+    assert (written.rows, written.rows_quarantined) == (2, 2)
+    assert listed(database, "market.actions")["reason"].str.split().str[0].tolist() == ["ticker", "kind"]
+    posts = frame(contracts.POSTS, DAYS).astype({"text": object})
+    posts.loc[0, "text"] = None
+    written = only(write(database, {contracts.POSTS: posts.astype({"text": "str"})}, DAYS, **BY))
+    assert (written.rows, written.rows_quarantined) == (3, 1)
+
+
+def test_a_derived_row_that_breaks_the_contract_on_its_way_to_the_stage_is_refused_there(database, monkeypatch):
+    rows = frame(contracts.DECISIONS, DAYS)
+    monkeypatch.setattr(slices, "_fit", schema.arranged)  # as if what was held against the contract had changed since
+    with pytest.raises(
+        ContractError, match=r"signals.decisions: confidence is above 1 in 2 row\(s\), first at ticker=AAPL"
+    ):
+        write(database, {contracts.DECISIONS: rows.assign(confidence=1.5)}, DAYS, **BY)
+    assert read(database, contracts.DECISIONS).empty
+    assert slice_status(database, contracts.DECISIONS).empty
 
 
 def test_refused_rows_that_make_no_sense_are_refused_themselves(database):

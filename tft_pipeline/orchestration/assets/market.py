@@ -86,7 +86,7 @@ def _quality_of(pipeline: Pipeline, window: Window) -> pd.DataFrame:
     """QUALITY of the window, from raw tables as of its `known`."""
     bars = read(pipeline.database, BARS, window.before(JUDGED_WITH_DAYS), window.end, as_of=window.known)
     actions = read(pipeline.database, ACTIONS, as_of=window.known)
-    rejected = between(pipeline.database, BARS.name, window.days[0], window.days[-1])
+    rejected = between(pipeline.database, BARS.name, window.days[0], window.days[-1], as_of=window.known)
     return quality(
         bars, rejected, actions, pipeline.calendar, tickers=pipeline.tickers, start=window.start, end=window.end, as_of=window.moment,
     )  # fmt: skip
