@@ -63,7 +63,8 @@ def at(tick: int) -> datetime:
 
 
 def settings(home: Path, ticks: int) -> Settings:
-    values = {**VALUES, "start": START, "end": at(ticks - 1).date(), "simulation": {"tickers": 3, "days": 130}}
+    # The third ticker's split, at 45 % of simulation.days, then falls on 10 June: among the ticks.
+    values = {**VALUES, "start": START, "end": at(ticks - 1).date(), "simulation": {"tickers": 3, "days": 160}}
     return load(home=home, **values)
 
 
