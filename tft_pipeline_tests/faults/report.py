@@ -10,6 +10,20 @@ from typing import Any
 
 from tft_pipeline_tests.faults.trials import Suite, counted, of_all_lanes
 
+# What takes no thousand repetitions: it either holds or not, and is asked in each `make test`.
+BESIDES = """\
+Besides, in every `make test`:
+
+| what befalls the database | what is asked | where |
+| --- | --- | --- |
+| its disk is full (a real file system), also the embedded server's own | a sentence, nothing half-written, a retry while there may be room, the same bits once there is | `test_full_disk.py` |
+| a lock is held too long | a sentence that names who holds it, a retry, nothing half-written | `test_refused_writes.py` |
+| it is read-only, or a standby | a sentence at once, no retry where none helps | `test_refused_writes.py` |
+| it crashes before the commit, stays away, ends a session | written again when it is back; the run fails after so many tries | `test_refused_writes.py` |
+| a standby is promoted, with or without the last writes; an older copy comes back | what was acknowledged is there, or its lack is noticed; a former primary and stale claims are refused | `test_another_primary.py` |
+| a writer that was given up lives on | refused, also where two servers gave the same number | `test_another_primary.py`, `orphans.py` |
+"""
+
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 
 
@@ -43,6 +57,7 @@ def written(folder: Path, suites: Sequence[Suite]) -> str:
         lines.append(
             f"| {suite.name} | {suite.goal} | {len(of_suite):,} of {len(suite.keys):,} | {summed} | {faults} |"
         )
+    lines += ["", *BESIDES.splitlines()]
     found = [(row["suite"], row["key"], fault) for row in rows for fault in row["faults"]]
     if found:
         lines += ["", "## Faults found", "", *(f"- {suite}, {key}: {fault}" for suite, key, fault in found[:50])]
