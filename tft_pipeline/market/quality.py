@@ -13,6 +13,7 @@ from tft_pipeline.market.actions import dividend_on, split_factor
 from tft_pipeline.market.sessions import Calendar, infer_phase
 
 WARN_BELOW = 0.8
+RULES = ("missing", "quarantined", "stale", "zero_volume", "outlier")  # QUALITY counts each as `<rule>_bars`
 
 PRICES = ["open", "high", "low", "close"]
 _LEAST_PRICE = min(column.minimum or 0.0 for column in BARS.columns if column.name in PRICES)  # what the table takes

@@ -9,7 +9,7 @@ from typing import Any
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TABLES
 from tft_pipeline.errors import PipelineError, in_words
-from tft_pipeline.orchestration import doctor_storage, record
+from tft_pipeline.orchestration import doctor_network, doctor_storage, record
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.scorers import open_scorer
 from tft_pipeline.storage.audit import damaged, disagreements
@@ -31,8 +31,11 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings, *, mending: bool = False, deep: bool = False) -> list[Finding]:
-    """All findings, the sound ones too. Never raises for what it examines. mending: Dagster's record is mended first. deep: every row is read."""
+def examine(settings: Settings, *, mending: bool = False, deep: bool = False, network: bool = False) -> list[Finding]:
+    """All findings, the sound ones too. Never raises for what it examines.
+
+    mending: Dagster's record is mended first. deep: every row is read. network: the sources are asked for something, for real.
+    """
     return [
         _look("python", lambda: f"{sys.version.split()[0]} at {sys.prefix}"),
         _look("disk", lambda: _disk(settings)),
@@ -40,6 +43,7 @@ def examine(settings: Settings, *, mending: bool = False, deep: bool = False) ->
         _look("bars", lambda: _bars(settings)),
         _look("posts", lambda: _posts(settings)),
         _look("scorer", lambda: _scorer(settings)),
+        *(_look(subject, ask) for subject, ask in (doctor_network.questions(settings) if network else ())),
         *_database(settings, mending=mending, deep=deep),
     ]
 

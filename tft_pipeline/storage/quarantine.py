@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 
 import pandas as pd
 import psycopg
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from tft_pipeline.errors import ContractError
@@ -69,17 +71,43 @@ def add(connection: psycopg.Connection[TupleRow], name: str, refused: pd.DataFra
     return cursor.rowcount
 
 
-def listed(database: Database, name: str | None = None, *, limit: int = 1000) -> pd.DataFrame:
-    """The newest refusals, of one `schema.table` or of all: table, day, ticker, reason, row (dict), run_id, seen_at (UTC)."""
+@dataclass(frozen=True)
+class Sought:
+    """Which refusals: of one `schema.table`, one ticker, days from first to last, both included; None: whatever."""
+
+    table: str | None = None
+    ticker: str | None = None
+    first: date | None = None
+    last: date | None = None
+
+
+_SOUGHT = """
+    (%(table)s::text IS NULL OR table_name = %(table)s) AND (%(ticker)s::text IS NULL OR ticker = %(ticker)s)
+    AND (%(first)s::date IS NULL OR slice_day >= %(first)s) AND (%(last)s::date IS NULL OR slice_day <= %(last)s)"""
+
+
+def listed(database: Database, sought: Sought = Sought(), *, limit: int = 1000) -> pd.DataFrame:
+    """The newest refusals: table, day, ticker, reason, row (dict), run_id, seen_at (UTC)."""
     columns = ["table", "day", "ticker", "reason", "row", "run_id", "seen_at"]
+    query = sql.SQL("""
+        SELECT table_name, slice_day, ticker, reason, row, run_id, seen_at FROM ops.quarantine WHERE {}
+        ORDER BY slice_day DESC, table_name, ticker, reason, fingerprint LIMIT %(limit)s""").format(sql.SQL(_SOUGHT))
     with database.connect() as connection:
-        rows = connection.execute(
-            """
-            SELECT table_name, slice_day, ticker, reason, row, run_id, seen_at FROM ops.quarantine
-            WHERE %(name)s::text IS NULL OR table_name = %(name)s
-            ORDER BY slice_day DESC, table_name, ticker, reason, fingerprint LIMIT %(limit)s""",
-            {"name": name, "limit": limit},
-        ).fetchall()
+        rows = connection.execute(query, {**asdict(sought), "limit": limit}).fetchall()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def counted(database: Database, sought: Sought = Sought()) -> pd.DataFrame:
+    """Refusals by table and rule: table, reason (figures in it as #, for they differ from row to row), rows, tickers, first, last; most first."""
+    columns = ["table", "reason", "rows", "tickers", "first", "last"]
+    query = sql.SQL(r"""
+        SELECT table_name, regexp_replace(reason, '(?<= )-?\d+(\.\d+)?(e[+-]?\d+)?', '#', 'g') AS rule, count(*), count(DISTINCT ticker),
+               min(slice_day), max(slice_day)
+        FROM ops.quarantine WHERE {} GROUP BY table_name, rule ORDER BY 3 DESC, table_name, rule""").format(
+        sql.SQL(_SOUGHT)
+    )
+    with database.connect() as connection:
+        rows = connection.execute(query, asdict(sought)).fetchall()
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from tft_pipeline.contracts import ACTIONS, BARS
 from tft_pipeline.schema import UTC
 from tft_pipeline.storage.database import Database
-from tft_pipeline.storage.quarantine import between, listed
+from tft_pipeline.storage.quarantine import Sought, between, counted, listed
 from tft_pipeline.storage.slices import write
 
 LATER = dt.datetime.now(dt.UTC) + timedelta(days=1)
@@ -98,3 +98,23 @@ def test_what_was_refused_later_was_no_refusal_yet(database):
         len(between(database, BARS.name, DAYS[0], DAYS[2], as_of=early)) == 1
     )  # it says no moment: refused when it was seen
     assert len(between(database, BARS.name, DAYS[0], DAYS[2], as_of=LATER)) == 3
+
+
+def test_refusals_are_counted_by_rule_and_found_by_ticker_and_day(database):
+    by = {"run_id": "r", "code_version": "1"}
+    far = "close 9e+09 is {} times its neighbours', and no split explains it"
+    of_bars = refused(
+        (DAYS[0], "AAPL", far.format("8.1e+07")), (DAYS[1], "MSFT", far.format("-12")), (DAYS[2], "AAPL", "high is below low")
+    )  # fmt: skip
+    write(database, {BARS: BARS.empty()}, DAYS, quarantined=of_bars, **by)
+    write(database, {ACTIONS: ACTIONS.empty()}, DAYS, quarantined=refused((DAYS[1], "AAPL", "no split")), **by)
+    counts = counted(database)
+    assert counts[["table", "reason", "rows", "tickers"]].to_numpy().tolist() == [
+        ["market.bars", "close # is # times its neighbours', and no split explains it", 2, 2],
+        ["market.actions", "no split", 1, 1],
+        ["market.bars", "high is below low", 1, 1],
+    ]
+    assert counts[["first", "last"]].iloc[0].tolist() == DAYS[:2]
+    assert listed(database, Sought(ticker="AAPL"))["day"].tolist() == [DAYS[2], DAYS[1], DAYS[0]]
+    assert listed(database, Sought("market.bars", "AAPL", DAYS[0], DAYS[1]))["day"].tolist() == [DAYS[0]]
+    assert counted(database, Sought(first=DAYS[2]))["rows"].tolist() == [1]

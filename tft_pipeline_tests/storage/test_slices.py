@@ -12,7 +12,7 @@ from tft_pipeline import contracts, schema
 from tft_pipeline.errors import ContractError, StaleWriterError, StorageError
 from tft_pipeline.storage import partitions, slices
 from tft_pipeline.storage.ledger import slice_status
-from tft_pipeline.storage.quarantine import listed
+from tft_pipeline.storage.quarantine import Sought, listed
 from tft_pipeline.storage.read import read
 from tft_pipeline.storage.slices import Claim, take_generation, write
 
@@ -233,11 +233,11 @@ def test_refused_rows_are_kept_once_with_their_reason(any_database):
     bad = pd.concat([refused(*DAYS), refused(DAYS[0]).assign(ticker=None, reason="no ticker")], ignore_index=True)
     assert only(write(any_database, {contracts.BARS: rows}, DAYS, quarantined=bad, **BY)).rows_quarantined == 5
     assert only(write(any_database, {contracts.BARS: rows}, DAYS, quarantined=bad, **BY)).rows_quarantined == 0
-    kept = listed(any_database, "market.bars")
+    kept = listed(any_database, Sought("market.bars"))
     assert len(kept) == 5
     assert kept["row"].iloc[0] == {"high": 1, "low": 2}
     assert kept["day"].iloc[0] == DAYS[-1]
-    assert listed(any_database, "market.actions").empty
+    assert listed(any_database, Sought("market.actions")).empty
     assert len(listed(any_database, limit=2)) == 2
 
 
@@ -250,7 +250,7 @@ def test_single_rows_that_break_the_contract_go_to_quarantine_and_the_others_are
     written = only(write(any_database, {contracts.BARS: twice}, DAYS, **BY))
     assert (written.rows, written.rows_written, written.rows_quarantined) == (5, 5, 4)
     assert_frame_equal(read(any_database, contracts.BARS), bars.iloc[3:].reset_index(drop=True))
-    kept = listed(any_database, "market.bars").set_index("reason")
+    kept = listed(any_database, Sought("market.bars")).set_index("reason")
     assert set(kept.index) == {
         "close is missing",
         "known_at is missing",
@@ -270,7 +270,7 @@ def test_an_action_and_a_post_that_cannot_be_cost_nothing_but_themselves(databas
     actions.loc[1, "ticker"] = "../x"
     written = only(write(database, {contracts.ACTIONS: actions}, DAYS, **BY))
     assert (written.rows, written.rows_quarantined) == (2, 2)
-    assert listed(database, "market.actions")["reason"].str.split().str[0].tolist() == ["ticker", "kind"]
+    assert listed(database, Sought("market.actions"))["reason"].str.split().str[0].tolist() == ["ticker", "kind"]
     posts = frame(contracts.POSTS, DAYS).astype({"text": object})
     posts.loc[0, "text"] = None
     written = only(write(database, {contracts.POSTS: posts.astype({"text": "str"})}, DAYS, **BY))
