@@ -1,4 +1,4 @@
-"""Hourly bars and corporate actions from Massive (massive.com, until October 2025 Polygon.io), one ticker a request.
+"""Hourly bars and corporate actions from Massive (massive.com, until October 2025 Polygon.io), bars one ticker a request.
 
 Behind `BarSource`. The key comes from TFT_MASSIVE_API_KEY, travels in a header, and goes to one host only. Prices are asked for as
 traded. Minute bars are joined to the hours of the exchange's own session, pre- and post-market trade left out; what Massive calls an
@@ -6,6 +6,7 @@ hour is a clock hour, whose first bar in New York holds half an hour of trade fr
 """
 
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -40,6 +41,10 @@ CONNECTIONS = 8
 PAGE_ROWS = 50_000  # minutes that one page may hold, the most that Massive allows
 MOST_PAGES = 10  # where one is enough
 SETTLED = timedelta(days=1)  # by then every plan has the data, the one of the end of the day too
+TOGETHER_FROM = (
+    10  # tickers: from so many on, recent actions of the whole market are fewer pages than one request a ticker
+)
+TOGETHER_WITHIN = timedelta(days=31)  # a month of the market's dividends fills a few pages
 A_WEEK = timedelta(days=7)  # an action of a holiday takes effect with the next session
 CHECK_SYMBOL = "Check the symbol at massive.com (share classes take a dot: BRK.B) or take it out of TFT_TICKERS."
 CHECK_KEY = "Check TFT_MASSIVE_API_KEY, and at massive.com/dashboard that its plan reaches this market and as far back as TFT_START."
@@ -83,6 +88,7 @@ class MassiveBars:
         patience_seconds: float = 180.0,
         timeout_seconds: float = 10.0,
         connections: int = CONNECTIONS,
+        together_from: int = TOGETHER_FROM,
     ) -> None:
         """patience_seconds: waits that trouble may cost a call in all; keeping to requests_per_minute is not among them.
 
@@ -96,6 +102,7 @@ class MassiveBars:
         self._patience_seconds = patience_seconds
         self._timeout_seconds = timeout_seconds
         self._connections = connections
+        self._together_from = together_from
         self._kept = Kept(lambda: now().timestamp())
         self._door: Door | None = None
 
@@ -122,7 +129,9 @@ class MassiveBars:
     def actions(self, tickers: Sequence[str], span: Span) -> Fetched:
         """contracts.ACTIONS, each at the opening of the first session under it; none of currency and crypto pairs. Raises as `bars`."""
         opens = schedule(self._calendar, span.start.date(), span.end.date())["open"]
-        read = self._fetch(tickers, lambda ticker, client: self._actions(ticker, span, opens, client))
+        many = len(set(tickers)) >= self._together_from and span.end - span.start <= TOGETHER_WITHIN
+        listed = _OfTheMarket() if many else None
+        read = self._fetch(tickers, lambda ticker, client: self._actions(ticker, span, opens, client, listed))
         return self._together(read, concat([one.actions for one in read.values()], ACTIONS), ACTIONS)
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -198,7 +207,9 @@ class MassiveBars:
         reached = int(found.start[-1]) if len(found) else 0
         return _Read(self._now(), bars, ACTIONS.empty(), notes, reached if delayed else None)
 
-    def _actions(self, ticker: str, span: Span, opens: pd.Series, client: MassiveClient) -> _Read:
+    def _actions(
+        self, ticker: str, span: Span, opens: pd.Series, client: MassiveClient, listed: "_OfTheMarket | None"
+    ) -> _Read:
         """One ticker's splits and dividends within the span."""
         symbol = self._symbol(ticker)
         if self._calendar in _PAIR_PREFIX:
@@ -210,10 +221,11 @@ class MassiveBars:
             ("splits", "execution_date", answers.splits_of),
             ("dividends", "ex_dividend_date", answers.dividends_of),
         ):
-            query = urlencode({"ticker": symbol, f"{day}.gte": since, "limit": 1000, "sort": day, "order": "asc"})
-            results: list[object] = []
-            for answer in client.pages(f"/v3/reference/{kind}?{query}", most=MOST_PAGES, keeping=True):
-                results += answers.listed(answer.get("results"))
+            about = {f"{day}.gte": since, "limit": 1000, "sort": day, "order": "asc"}
+            if listed is not None:
+                results = listed.of(symbol, f"/v3/reference/{kind}?{urlencode(about)}", client)
+            else:
+                results = _rows(f"/v3/reference/{kind}?{urlencode({'ticker': symbol, **about})}", client)
             some, without = read(results, symbol, opens)
             found += some
             left_out += without
@@ -235,6 +247,44 @@ class MassiveBars:
                 f"with TFT_CALENDAR={self._calendar} a ticker is a pair in dollars, such as BTC-USD or EUR-USD; nothing was asked"
             )
         return f"{prefix}{base}{currency}"
+
+
+class _OfTheMarket:
+    """Answers about every ticker, each asked for once, by whichever thread comes first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[str, dict[object, list[object]] | Exception] = {}
+
+    def of(self, symbol: str, path: str, client: MassiveClient) -> list[object]:
+        """The symbol's rows. Raises for every symbol what was raised for the first: another try would meet the same."""
+        with self._lock:
+            if path not in self._found:
+                self._found[path] = self._asked(path, client)
+            found = self._found[path]
+        if isinstance(found, Exception):
+            raise found
+        return found.get(symbol, [])
+
+    @staticmethod
+    def _asked(path: str, client: MassiveClient) -> dict[object, list[object]] | Exception:
+        by_symbol: dict[object, list[object]] = {}
+        try:
+            for row in _rows(path, client):
+                if isinstance(row, dict) and isinstance(row.get("ticker"), str):  # else it is nobody's
+                    by_symbol.setdefault(row["ticker"], []).append(row)
+        except (MassiveTroubleError, answers.DamagedAnswerError, OutOfPatienceError) as error:
+            return error
+        return by_symbol
+
+
+def _rows(path: str, client: MassiveClient) -> list[object]:
+    """The rows of all pages."""
+    return [
+        row
+        for answer in client.pages(path, most=MOST_PAGES, keeping=True)
+        for row in answers.listed(answer.get("results"))
+    ]
 
 
 def _as_far_as_reached(read: dict[str, _Read], now: datetime) -> dict[str, _Read]:

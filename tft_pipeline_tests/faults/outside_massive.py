@@ -50,7 +50,7 @@ def trial(server: MassiveServer, home: Path, fault: str, seed: str) -> Outcome:
     chosen = MassiveSettings(api_key=SecretStr(KEY), base_url=server.url, requests_per_minute=0)
     source = MassiveBars(
         Settings(home=home, market="massive", posts="none", tickers=TICKERS, massive=chosen), now=lambda: now, sleep=waits.append,
-        patience_seconds=PATIENCE_SECONDS, timeout_seconds=0.4, connections=drawn.choice([1, 4]),
+        patience_seconds=PATIENCE_SECONDS, timeout_seconds=0.4, connections=drawn.choice([1, 4]), together_from=drawn.choice([1, 100]),
     )  # fmt: skip
     first, last = sorted(drawn.choices(DAYS, k=2))
     span = Span(_midnight(first), _midnight(last) + timedelta(days=1))

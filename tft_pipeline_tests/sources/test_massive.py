@@ -681,6 +681,46 @@ def test_actions_are_read_page_by_page(connect: Connect, server: MassiveServer) 
     assert connect().actions(["AAPL"], days(MONDAY, WEDNESDAY)).frame["value"].tolist() == [0.1, 0.2, 0.3]
 
 
+MANY = ["AAPL", "MSFT", "NVDA", *(f"T{number}" for number in range(9))]
+
+
+def test_recent_actions_of_many_tickers_are_asked_for_together(connect: Connect, server: MassiveServer) -> None:
+    server.page_rows = 2
+    for ticker, day, amount in (("AAPL", "2024-03-05", 0.24), ("MSFT", "2024-03-05", 0.75), ("XYZ", "2024-03-05", 9.0)):
+        server.lists(ticker).dividend(ticker, day, amount)
+    server.lists("NVDA").split("NVDA", "2024-03-06", new=10, old=1)
+    apart = connect(together_from=100).actions(MANY, days(TUESDAY, WEDNESDAY))
+    assert len(server.requests) == 2 * len(MANY)
+    server.requests.clear()
+    together = connect().actions(MANY, days(TUESDAY, WEDNESDAY))
+    assert len(server.requests) == 3  # two pages of dividends, one of splits
+    pd.testing.assert_frame_equal(together.frame.drop(columns="known_at"), apart.frame.drop(columns="known_at"))
+    assert together.frame["ticker"].tolist() == ["AAPL", "MSFT", "NVDA"]
+    assert together.problems == {}
+
+
+def test_actions_of_a_long_history_are_asked_for_ticker_by_ticker(connect: Connect, server: MassiveServer) -> None:
+    connect().actions(MANY, days(date(2023, 3, 6), WEDNESDAY))
+    assert len(server.requests) == 2 * len(MANY)
+
+
+def test_what_befalls_the_whole_list_is_told_of_all_and_asked_once(
+    connect: Connect, server: MassiveServer, waits: list[float]
+) -> None:
+    server.fault("bad_request", "splits:")
+    with pytest.raises(SourceError, match=r"massive: none of 12 ticker\(s\) could be read; AAPL: "):
+        connect().actions(MANY, days(TUESDAY))
+    assert len(server.requests) == 1
+
+
+def test_a_row_that_is_nobodys_costs_no_other(connect: Connect, server: MassiveServer) -> None:
+    for ticker in ("AAPL", "MSFT"):
+        server.lists(ticker).dividend(ticker, "2024-03-05", 0.24)
+    server.fault("row_is_text", "dividends:")
+    fetched = connect().actions(MANY, days(TUESDAY))
+    assert len(fetched.frame) == 1
+
+
 # What may be kept -----------------------------------------------------------------------------------------------------
 
 

@@ -142,7 +142,8 @@ class MassiveServer(StandIn):
 
     def _actions(self, kind: str, symbol: str, request: Request, fault: Fault | None) -> dict[str, Any]:
         day = {"splits": "execution_date", "dividends": "ex_dividend_date"}[kind]
-        held = getattr(self.listings.get(symbol, Listing()), kind)
+        of_whom = [self.listings.get(symbol, Listing())] if symbol else self.listings.values()
+        held = sorted((row for listing in of_whom for row in getattr(listing, kind)), key=lambda row: str(row[day]))
         rows = [dict(row) for row in held if str(row[day]) >= request.query.get(f"{day}.gte", "")]
         rows = rows[int(request.query.get("cursor", 0)) :]
         page, rest = rows[: self.page_rows], rows[self.page_rows :]
