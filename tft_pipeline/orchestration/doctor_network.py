@@ -9,7 +9,8 @@ from tft_pipeline.errors import SourceError
 from tft_pipeline.sources.opening import open_bars, open_posts
 from tft_pipeline.sources.protocols import BarSource, Fetched, PostSource, Span
 
-EXAMPLE, EXAMPLE_AROUND_THE_CLOCK = "AAPL", "BTC-USD"  # asked for where no ticker is configured
+# Asked for where no ticker is configured, by calendar.
+EXAMPLE, EXAMPLES = "AAPL", {"24/7": "BTC-USD", "24/5": "EUR-USD"}
 BARS_BACK = timedelta(days=7)  # holds a session, whatever the holidays
 POSTS_BACK = timedelta(hours=6)
 
@@ -19,8 +20,7 @@ Question = tuple[str, Callable[[], str]]
 def questions(settings: Settings) -> Iterator[Question]:
     """(subject, question); a question answers with a sentence, or raises SourceError or ConfigError with one that says what to do."""
     if settings.market in ("yahoo", "massive"):
-        example = EXAMPLE_AROUND_THE_CLOCK if settings.calendar == "24/7" else EXAMPLE
-        ticker = (settings.tickers or (example,))[0]
+        ticker = (settings.tickers or (EXAMPLES.get(settings.calendar, EXAMPLE),))[0]
         yield "network: bars", lambda: bars_of(open_bars(settings.changed(tickers=(ticker,))), ticker)
     else:
         yield "network: bars", lambda: f"{settings.market}: nothing of it comes over the network"

@@ -43,6 +43,7 @@ from tft_pipeline.sources._yahoo_session import (
 )
 from tft_pipeline.sources.protocols import Fetched, Span
 
+CURRENCIES = "24/5"  # the calendar under which tickers are currency pairs
 REACH = timedelta(days=730)  # hourly bars; Yahoo answers 422 beyond it
 MARGIN = timedelta(minutes=10)  # the reach moves on while we ask
 ATTEMPTS = 3  # of one request, when the answer is unusable
@@ -83,7 +84,9 @@ class YahooBars:
 
     `delay`: a bar is taken for finished 15 minutes after its end, since Yahoo shows several exchanges that much late; then it is
     known at bar_end + 15 minutes, or at the moment of reading for bars that ended within the last two hours.
-    A ticker's problem is a sentence in `Fetched.problems`, also where rows came with it: bars left out, a span cut to Yahoo's reach.
+    A ticker is `AAPL` or `BRK-B`; with TFT_CALENDAR=24/7 a crypto pair such as `BTC-USD`, with 24/5 a currency pair such as `EUR-USD`,
+    which Yahoo calls EURUSD=X, both in dollars. A ticker's problem is a sentence in `Fetched.problems`, also where rows came with it:
+    bars left out, a span cut to Yahoo's reach.
     """
 
     name = "yahoo"
@@ -193,12 +196,13 @@ class YahooBars:
 
     def _read(self, ticker: str, window: Span, now: datetime, asking: "_Asking", cut: str) -> _Read:
         """One ticker's bars and actions within the window, as traded, and what must be said about them."""
-        chart = self._ask(ticker, window, "1h", asking)
+        symbol = self._symbol(ticker)
+        chart = self._ask(symbol, window, "1h", asking)
         if chart is None:
             self._demand_silence(window, now)
             return _Read(now, charts.no_quotes(), ACTIONS.empty(), f"{cut}." if cut else "")
         meta = chart.get("meta", {})
-        if meta.get("symbol") != ticker:
+        if meta.get("symbol") != symbol:
             raise RefusedError(f"Yahoo answers with {meta.get('symbol')!r} instead: renamed")
         if meta.get("currency") != "USD":
             raise RefusedError(f"its prices are in {meta.get('currency')}, not in USD")
@@ -238,12 +242,23 @@ class YahooBars:
         known = self._later.get(ticker)
         if known is None or known.moment > moment or now - known.read_at > SPLITS_STAY_KNOWN:
             # A week more, so that a price from before a split is in sight.
-            chart = self._ask(ticker, Span(moment - timedelta(days=7), now), "1d", asking)
+            chart = self._ask(self._symbol(ticker), Span(moment - timedelta(days=7), now), "1d", asking)
             listed = [action for action in charts.actions_of(chart) if action.kind == "split"] if chart else []
             days = charts.quotes(chart) if chart else charts.no_quotes()
             known = _Since(moment, now, listed, charts.not_restated(listed, days), days)
             self._later[ticker] = known
         return known
+
+    def _symbol(self, ticker: str) -> str:
+        """Yahoo's name of a ticker. Raises RefusedError for a currency pair without a price in dollars."""
+        if self._calendar != CURRENCIES:
+            return ticker
+        base, _, currency = ticker.partition("-")
+        if currency != "USD":
+            raise RefusedError(
+                f"with TFT_CALENDAR={CURRENCIES} a ticker is a pair in dollars, such as EUR-USD; nothing was asked"
+            )
+        return f"{base}USD=X"
 
     def _ask(self, ticker: str, window: Span, interval: str, asking: "_Asking") -> dict[str, Any] | None:
         """One chart, asked for until it is usable; None where Yahoo has no bars in the window."""

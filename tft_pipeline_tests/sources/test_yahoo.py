@@ -127,6 +127,20 @@ def test_a_market_that_never_closes_has_whole_hours(connect: Connect, server: Ya
     assert list(fetched.frame["bar_end"]) == [utc("2024-03-02 23:00"), utc("2024-03-03 00:00")]
 
 
+def test_a_currency_pair_is_asked_for_by_yahoos_name_and_stored_by_ours(connect: Connect, server: YahooServer) -> None:
+    listing = server.lists("EURUSD=X", zone="Europe/London", kind="CURRENCY")
+    listing.session(TUESDAY, 1.08, hours=2, volume=0.0)
+    midnight = datetime(2024, 3, 5, tzinfo=UTC)
+    listing.sessions = [(midnight, midnight + timedelta(hours=23, minutes=59))]
+    for hour, bar in enumerate(listing.bars):
+        bar.start = midnight + timedelta(hours=hour)
+    fetched = connect(calendar="24/5").bars(["EUR-USD", "EUR-JPY"], days(TUESDAY))
+    assert fetched.frame["ticker"].unique().tolist() == ["EUR-USD"]
+    assert list(fetched.frame["bar_end"]) == [utc("2024-03-05 01:00"), utc("2024-03-05 02:00")]
+    assert "a ticker is a pair in dollars, such as EUR-USD; nothing was asked" in fetched.problems["EUR-JPY"]
+    assert {path.rpartition("/")[2] for path in server.paths("/chart/")} <= {"EURUSD=X", "EURUSD%3DX"}
+
+
 def test_periods_with_pre_and_post_market_are_read(connect: Connect, server: YahooServer) -> None:
     server.fault("periods_with_pre_and_post")
     assert connect().bars(["AAPL"], days(TUESDAY)).frame["bar_end"].iloc[-1] == utc("2024-03-05 21:00")
