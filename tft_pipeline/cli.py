@@ -1,11 +1,9 @@
 """The command line: every command works on the market that the last `demo` or `--market` chose, under one home."""
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,22 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tft_pipeline import __version__, config
+from tft_pipeline.cli_options import AsJson, Home, Market, Posts, Tickers
+from tft_pipeline.cli_options import printed as _print
+from tft_pipeline.cli_options import settings_of as _settings
+from tft_pipeline.cli_universe import app as universe
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import ConfigError, PipelineError, in_words
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
-Market = Annotated[
-    str | None,
-    typer.Option(help="simulated | files:FOLDER | yahoo | massive. Default: the last one chosen, else simulated."),
-]
-Posts = Annotated[
-    str | None,
-    typer.Option(help="simulated | files:FOLDER | reddit | none. Default: as the market, where it has posts."),
-]
-Home = Annotated[Path | None, typer.Option(help="Where all state lies. Default: TFT_HOME, else .tft in the checkout.")]
-Tickers = Annotated[str | None, typer.Option(help="Comma-separated; default: all that the source offers.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
+app.add_typer(universe, name="universe")
 
 
 def main() -> None:
@@ -120,18 +112,22 @@ def migrate(market: Market = None, posts: Posts = None, home: Home = None, as_js
 def backfill(
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, UTC.")],
     last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, UTC, included.")],
+    ticker: Annotated[
+        list[str] | None,
+        typer.Option(help="The history of this one only: no other ticker's row is written. May be given again."),
+    ] = None,
     market: Market = None,
     posts: Posts = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Refresh every asset but the model over a range of days, in one run.
+    """Refresh every asset but the model over a range of days, in one run; of single tickers, bars, moods and features.
 
-    Example: tft-pipeline backfill --from 2026-01-05 --to 2026-01-09
+    Example: tft-pipeline backfill --from 2026-01-05 --to 2026-01-09 --ticker NVDA
     """
     if first > last:
         raise ConfigError(f"--from {first:%Y-%m-%d} is after --to {last:%Y-%m-%d}; swap them.")
-    _launch(_settings(market, posts, home), "refresh", first.date(), last.date(), as_json)
+    _launch(_settings(market, posts, home), "refresh", first.date(), last.date(), as_json, tickers=ticker or ())
 
 
 @app.command()
@@ -225,6 +221,9 @@ def doctor(
             help="Read every row too, and hold each slice's content hash against the ledger. Slow on years of many tickers.",
         ),
     ] = False,
+    network: Annotated[
+        bool, typer.Option("--network", help="Ask each configured source for one ticker or subreddit, for real.")
+    ] = False,
     market: Market = None,
     posts: Posts = None,
     home: Home = None,
@@ -233,38 +232,41 @@ def doctor(
     """Look at everything that can be wrong, and say in a sentence what is. Example: tft-pipeline doctor --json"""
     from tft_pipeline.orchestration.doctor import examine
 
-    findings = examine(_settings(market, posts, home), mending=repair, deep=deep)
+    findings = examine(_settings(market, posts, home), mending=repair, deep=deep, network=network)
     report = {"healthy": all(f.well for f in findings), "findings": [f.as_dict() for f in findings]}
     _print(report, as_json, "doctor")
     if not report["healthy"]:
         raise typer.Exit(1)
 
 
-def _settings(market: str | None, posts: str | None, home: Path | None, tickers: str | None = None) -> Settings:
-    """Settings with the command line on top. Posts follow the market where they are not named."""
-    if market is not None and posts is None:
-        posts = "simulated" if market == "simulated" else "none"
-    chosen = tuple(t.strip() for t in tickers.split(",") if t.strip()) if tickers else None
-    return config.load(market=market, posts=posts, home=home, tickers=chosen)
+@app.command()
+def quarantine(
+    table: Annotated[str | None, typer.Option(help="Only this table, such as market.bars.")] = None,
+    ticker: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, UTC.")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day, UTC.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many rows.")] = 20,
+    market: Market = None,
+    posts: Posts = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """What was refused and why: counted by rule, and the newest rows as they came. Example: tft-pipeline quarantine --ticker AAPL"""
+    from tft_pipeline.orchestration.refusals import refusals
+
+    days = [moment and moment.date() for moment in (first, last)]
+    _print(refusals(_settings(market, posts, home), table, ticker, *days, limit=limit), as_json, "quarantine")
 
 
 def _launch(
-    settings: Settings, job: str, first: date, last: date, as_json: bool, run_config: dict[str, Any] | None = None
-) -> None:
+    settings: Settings, job: str, first: date, last: date, as_json: bool, run_config: dict[str, Any] | None = None,
+    tickers: Sequence[str] = (),
+) -> None:  # fmt: skip
     from tft_pipeline.orchestration.ranges import run_range
 
     with _progress(quiet=as_json) as progress:
-        report = run_range(settings, job, first, last, run_config=run_config, progress=progress)
+        report = run_range(settings, job, first, last, run_config=run_config, progress=progress, tickers=tickers)
     _print(report, as_json, "run")
-
-
-def _print(report: dict[str, Any], as_json: bool, kind: str) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(report, default=str, allow_nan=False) + "\n")
-        return
-    from tft_pipeline import printing
-
-    printing.show(kind, report)
 
 
 def _shown(settings: Settings) -> str:

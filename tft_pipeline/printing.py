@@ -10,9 +10,17 @@ _console = Console(highlight=False)
 
 
 def show(kind: str, report: dict[str, Any]) -> None:
-    {"demo": _demo, "forecast": _forecast, "doctor": _doctor, "migrate": _migrate, "replay": _replay, "run": _run}[
-        kind
-    ](report)
+    {
+        "demo": _demo,
+        "forecast": _forecast,
+        "doctor": _doctor,
+        "migrate": _migrate,
+        "replay": _replay,
+        "run": _run,
+        "quarantine": _quarantine,
+        "universe": _universe,
+        "universe change": _universe_change,
+    }[kind](report)
 
 
 def _demo(report: dict[str, Any]) -> None:
@@ -167,6 +175,29 @@ def _doctor(report: dict[str, Any]) -> None:
     )
 
 
+def _quarantine(report: dict[str, Any]) -> None:
+    if not report["rules"]:
+        _console.print("nothing was refused")
+        return
+    rules = Table("table", "reason", "rows", "tickers", "first", "last", title="Refused, by rule", title_justify="left")
+    for rule in report["rules"]:
+        rules.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in rule.values()))
+    _console.print(rules)
+    rows = Table(
+        "day",
+        "table",
+        "ticker",
+        "reason",
+        "row, as it came",
+        title=f"The newest {len(report['rows'])}",
+        title_justify="left",
+    )
+    for row in report["rows"]:
+        came = ", ".join(f"{name} {value}" for name, value in row["row"].items())
+        rows.add_row(str(row["day"]), row["table"], row["ticker"] or "", row["reason"], came)
+    _console.print(rows)
+
+
 def _migrate(report: dict[str, Any]) -> None:
     _console.print(f"up to date: {', '.join(report['migrations'])}")
 
@@ -178,3 +209,46 @@ def _run(report: dict[str, Any]) -> None:
         "rows written: "
         + (", ".join(f"{name} {count:,}" for name, count in written.items()) or "none, all was there already")
     )
+    for ticker in report.get("waiting", []):
+        _console.print(
+            f"{ticker} does not count yet, and is not forecast: its history has to reach the newest day with features, without a gap before."
+        )
+
+
+def _universe(report: dict[str, Any]) -> None:
+    if report["simulated"]:
+        _console.print("[bold]SIMULATED market[/]")
+    title = f"The universe, by {report['decided_by']}"
+    table = Table("ticker", "state", "added", "counts from", "removed", "bars", "first bar", "last bar", title=title, title_justify="left")  # fmt: skip
+    for row in report["tickers"]:
+        moments = {
+            name: (row[name] or "")[:16].replace("T", " ") for name in row if name.endswith(("_at", "_from", "_bar"))
+        }
+        colour = {"member": "green", "waiting": "yellow"}.get(row["state"], "default")
+        table.add_row(
+            row["ticker"], f"[{colour}]{row['state']}[/]", moments["added_at"], moments["member_from"], moments["removed_at"], f"{row['bars']:,}",
+            moments["first_bar"], moments["last_bar"],
+        )  # fmt: skip
+    _console.print(table)
+    if report["note"]:
+        _console.print(report["note"])
+
+
+def _universe_change(report: dict[str, Any]) -> None:
+    done, already = (", ".join(report[name]) for name in ("done", "already"))
+    adding = report["change"] == "add"
+    if done:
+        _console.print(
+            f"{done}: {'followed from now on' if adding else 'followed no longer; no row of the past is deleted'}"
+        )
+    if already:
+        _console.print(f"{already}: {'followed already' if adding else 'was removed before'}")
+    if report.get("next"):
+        _console.print("Nothing counts and nothing is forecast before its history is there. Load it now:")
+        _console.print(f"  [bold]{report['next']}[/]", soft_wrap=True)
+    for ticker, shares in report.get("shares", {}).items():
+        _console.print(
+            f"the portfolio holds {shares:,} shares of {ticker}: nothing sells them, and they stay marked at their last price"
+        )
+    if report["note"]:
+        _console.print(report["note"])

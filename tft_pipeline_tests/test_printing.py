@@ -115,3 +115,47 @@ def test_a_replay_that_does_not_names_what_differs_first(capsys: pytest.CaptureF
     assert "what differs cannot be named: features.hourly no longer holds the rows that were issued" in text
     assert "changed behind the writer's back: market.bars on 2016-01-04" in text
     assert "different: what is rebuilt is not what was issued then" in text
+
+
+def test_the_universe_shows_who_counts_since_when_and_who_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    none = {"added_at": None, "member_from": None, "removed_at": None, "bars": 0, "first_bar": None, "last_bar": None}
+    rows = [
+        {**none, "ticker": "AAPL", "state": "member", "bars": 1200, "first_bar": "2026-01-05T14:00:00+00:00"},
+        {**none, "ticker": "NVDA", "state": "waiting", "added_at": "2026-06-10T12:00:00+00:00"},
+    ]
+    report = {"simulated": True, "decided_by": "ops.universe", "note": "TFT_TICKERS names AAPL", "tickers": rows}
+    text = printed(capsys, "universe", report)
+    for said in (
+        "SIMULATED market",
+        "The universe, by ops.universe",
+        "TFT_TICKERS names AAPL",
+        "waiting",
+    ):
+        assert said in text
+
+
+def test_a_change_of_the_universe_says_what_to_do_next_and_what_is_still_held(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    added = {
+        "change": "add",
+        "done": ["NVDA"],
+        "already": ["AAPL"],
+        "note": None,
+        "next": "tft-pipeline backfill --ticker NVDA",
+    }
+    text = printed(capsys, "universe change", added)
+    assert "NVDA: followed from now on" in text
+    assert "AAPL: followed already" in text
+    assert "Load it now: tft-pipeline backfill --ticker NVDA" in text
+    removed = {"change": "remove", "done": ["IBM"], "already": ["AMD"], "note": "a note", "shares": {"IBM": 1200}}
+    text = printed(capsys, "universe change", removed)
+    assert "IBM: followed no longer; no row of the past is deleted" in text
+    assert "AMD: was removed before" in text
+    assert "holds 1,200 shares of IBM" in text
+    assert "a note" in text
+
+
+def test_a_run_about_some_tickers_names_those_that_do_not_count_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    report = {"job": "history", "from": "2026-01-01", "to": "2026-01-02", "run_id": "abc", "rows_written": {}}
+    assert "NVDA does not count yet" in printed(capsys, "run", {**report, "waiting": ["NVDA"]})

@@ -24,7 +24,8 @@ def feature_matrix(bars: pd.DataFrame, hourly: pd.DataFrame, grid: pd.DataFrame)
     """FEATURES of every bar with enough history, sorted by key. Values never depend on anything after the bar's end.
 
     bars: BARS, with split_factor (what makes a price comparable with those before it) and dividend (dollars a share, as traded, that
-    go ex with the bar). hourly: HOURLY_SENTIMENT. grid: the calendar's expected bars with session_open, session_close,
+    go ex with the bar), and counts: whether the ticker was a member of the universe at the bar's end, and is part of the market that all
+    are held against; without that column, all are. hourly: HOURLY_SENTIMENT. grid: the calendar's expected bars with session_open, session_close,
     previous_bar_end, covering bars. Bars outside the calendar, and those with fewer than WARMUP_BARS in the WARMUP_DAYS before their
     day, have no row, even where more history is loaded: a day alone and a range of years then give the same rows.
     """
@@ -59,7 +60,8 @@ def _of_ticker(bars: pd.DataFrame, hourly: pd.DataFrame) -> pd.DataFrame:
             **mood(bars["bar_end"], hourly),
         }
     within = {f"within_{back}": _within_reach(bars["bar_start"], back) for back in (1, 7, WARMUP_BARS)}
-    given = bars[["ticker", "bar_start", "bar_end", "close"]].reset_index(drop=True)
+    names = ["ticker", "bar_start", "bar_end", "close", *(["counts"] if "counts" in bars else [])]
+    given = bars[names].reset_index(drop=True)
     return given.assign(log_price=np.log(prices.close), **columns, **within)
 
 

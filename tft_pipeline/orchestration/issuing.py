@@ -18,11 +18,12 @@ _DAY = np.timedelta64(1, "D")
 def issues_of(pipeline: Pipeline, window: Window, features: pd.DataFrame, quantiles: pd.DataFrame) -> pd.DataFrame:
     """ISSUES of the window's QUANTILES.
 
-    features: FEATURES, those whose bars ended at the issues' moments among them.
+    features: FEATURES, those whose bars ended at the issues' moments among them; only members' are hashed.
     """
     if quantiles.empty:
         return ISSUES.empty()
     spoken = features[features["bar_end"].isin(quantiles["issued_at"].unique())]
+    spoken = pipeline.membership.speaking(spoken, "bar_end")  # who came later had no part in it
     of_features = hashes_by(spoken, FEATURES, "bar_end")
     rows = []
     for model_id, of_model in quantiles.groupby("model_id", sort=True):

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -44,25 +44,29 @@ def run(
     last: date | None = None,
     *,
     run_config: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    assets: Sequence[str] = (),
 ) -> str:
     """Run the job over the days first to last in one run; its run id. A job that is about no days, such as upkeep, takes none.
 
+    tags: of the run, besides its days'. assets: only these of the job; empty: all.
     Raises PipelineError with the failed asset's own words, KeyboardInterrupt where ctrl-c ended it.
     """
     resolved = definitions.resolve_job_def(job)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    day, tags = None, None
+    day, of_range = None, {}
     if first is not None and last is not None:
         if isinstance(resolved.partitions_def, dg.DynamicPartitionsDefinition):
             instance.add_dynamic_partitions(TRAINING_DAYS.name or "", [first.isoformat()])
         if first == last:
             day = first.isoformat()
         else:
-            tags = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+            of_range = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
     outcome = resolved.execute_in_process(
         instance=instance,
         partition_key=day,
-        tags=tags,
+        tags={**(tags or {}), **of_range},
+        asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
         raise_on_error=False,
         run_config={**quiet, **(run_config or {})},
     )

@@ -110,7 +110,12 @@ def rebuild(pipeline: Pipeline, issued_at: datetime, models: list[str]) -> Rebui
     until = issued_at + _INSTANT
     served = [Served(model, issued_at, until) for model in models if model != BASELINE_ID]
     forecast = forecasts_of(pipeline, features, issued_at, until, served)
-    return Rebuilt(features[features["bar_end"] == issued_at], forecast.quantiles)
+    return Rebuilt(_spoken(pipeline, features, issued_at), forecast.quantiles)
+
+
+def _spoken(pipeline: Pipeline, features: pd.DataFrame, issued_at: datetime) -> pd.DataFrame:
+    """What was issued at a moment had these rows of FEATURES: those of the tickers that were members then."""
+    return pipeline.membership.speaking(features[features["bar_end"] == issued_at], "bar_end")
 
 
 def refuse_no_moment(as_of: datetime) -> None:
@@ -149,7 +154,7 @@ def _compared(pipeline: Pipeline, issue: pd.Series, rebuilt: Rebuilt) -> dict[st
     day = moment.floor("D").to_pydatetime()
     held = read(pipeline.database, FEATURES, day - _DAY, day + _DAY)
     said = read(pipeline.database, QUANTILES, moment, moment + _INSTANT, where={"model_id": model_id})
-    features = _of_table(FEATURES, issue["features_hash"], rebuilt.features, held[held["bar_end"] == moment])
+    features = _of_table(FEATURES, issue["features_hash"], rebuilt.features, _spoken(pipeline, held, moment))
     forecast = _of_table(QUANTILES, issue["forecast_hash"], quantiles, said)
     return {
         "model_id": model_id,

@@ -46,3 +46,13 @@ def newest(database: Database, table: Table) -> datetime | None:
     with database.connect() as connection:
         row = connection.execute(query).fetchone()
     return row[0] if row else None
+
+
+def held_by_ticker(database: Database, table: Table) -> dict[str, tuple[int, datetime, datetime]]:
+    """{ticker: (rows, first time, last time)} of a table that has tickers, by its time column."""
+    query = sql.SQL("SELECT ticker, count(*), min({time}), max({time}) FROM {table} GROUP BY ticker").format(
+        time=sql.Identifier(table.time), table=composed.qualified(table.name)
+    )
+    with database.connect() as connection:
+        rows = connection.execute(query).fetchall()
+    return {str(ticker): (int(count), first, last) for ticker, count, first, last in rows}

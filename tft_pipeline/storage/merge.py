@@ -26,6 +26,7 @@ class Writer:
     run_id: str
     code_version: str
     reaches_to: datetime | None
+    tickers: tuple[str, ...] | None = None  # the only ones that it writes; None: all
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,12 @@ def merge(connection: _Connection, table: Table, frame: pd.DataFrame, days: Sequ
                 copy.write(chunk)
     reached("writer: copied")
     refused = _judge(connection, table, writer) if len(frame) else 0
-    merged = (_take_in if table.mode == "raw" else _replace)(connection, table, days)
+    if table.mode == "raw":
+        merged = _take_in(connection, table, days)
+    elif writer.tickers is None:
+        merged = _replace(connection, table, days)
+    else:
+        merged = _replace_some(connection, table, days, writer.tickers)
     _record(connection, table, merged, writer)
     reached("writer: recorded")
     return replace(merged, rows_quarantined=refused)
@@ -94,6 +100,14 @@ def _judge(connection: _Connection, table: Table, writer: Writer) -> int:
     return quarantine.add(connection, table.name, refused, writer.run_id)
 
 
+_REMOVE = sql.SQL("""
+    WITH gone AS (
+        DELETE FROM {table} AS t WHERE {t_between} AND {t_day} = ANY({days}) AND {whose}
+        AND NOT EXISTS (SELECT FROM {stage} AS s WHERE {same_key} AND {s_image} = {t_image})
+        RETURNING {t_columns})
+    SELECT {t_day}, count(*) FROM gone AS t WHERE NOT EXISTS (SELECT FROM {stage} AS s WHERE {same_key}) GROUP BY 1""")
+
+
 def _replace(connection: _Connection, table: Table, days: Sequence[date]) -> Merged:
     """Derived: slices that hold what the ledger says and what is given are left alone; of the others, only what differs is touched."""
     given = contents(connection, table, _stage(table), days)
@@ -102,17 +116,22 @@ def _replace(connection: _Connection, table: Table, days: Sequence[date]) -> Mer
     written = dict.fromkeys(days, 0)
     if changed:
         parts = _parts(table, changed)
-        removed = sql.SQL("""
-            WITH gone AS (
-                DELETE FROM {table} AS t WHERE {t_between} AND {t_day} = ANY({days})
-                AND NOT EXISTS (SELECT FROM {stage} AS s WHERE {same_key} AND {s_image} = {t_image})
-                RETURNING {t_columns})
-            SELECT {t_day}, count(*) FROM gone AS t WHERE NOT EXISTS (SELECT FROM {stage} AS s WHERE {same_key}) GROUP BY 1""")
-        _count(connection, removed.format(**parts), written)
+        _count(connection, _REMOVE.format(**parts, whose=sql.SQL("true")), written)
         reached("writer: old rows gone")
         _count(connection, _INSERT.format(**parts, more=sql.SQL(""), values=sql.SQL("")), written)
         reached("writer: new rows in")
     return Merged(given, changed, written, 0)
+
+
+def _replace_some(connection: _Connection, table: Table, days: Sequence[date], tickers: Sequence[str]) -> Merged:
+    """Derived, some tickers' rows only: what differs of theirs is touched, and the slices hold what then lies there."""
+    parts, written = _parts(table, days), dict.fromkeys(days, 0)
+    whose = sql.SQL("{} = ANY({}::text[])").format(Identifier("t", "ticker"), Literal(list(tickers)))
+    _count(connection, _REMOVE.format(**parts, whose=whose), written)
+    reached("writer: old rows gone")
+    _count(connection, _INSERT.format(**parts, more=sql.SQL(""), values=sql.SQL("")), written)
+    reached("writer: new rows in")
+    return _held(connection, table, days, written)
 
 
 def _take_in(connection: _Connection, table: Table, days: Sequence[date]) -> Merged:
@@ -141,10 +160,15 @@ def _take_in(connection: _Connection, table: Table, days: Sequence[date]) -> Mer
     more, values = sql.SQL(", loaded_at"), sql.SQL(", {}").format(now)
     _count(connection, _INSERT.format(**parts, more=more, values=values), written)
     reached("writer: new rows in")
+    return replace(_held(connection, table, days, written), rows_revised=sum(moved.values()))
+
+
+def _held(connection: _Connection, table: Table, days: Sequence[date], written: dict[date, int]) -> Merged:
+    """What became of slices of which only a part was given: they hold what lies there."""
     ledger, held = _ledger(connection, table, days), _row_counts(connection, table, days)
     changed = [day for day in days if written[day] or day not in ledger or ledger[day].rows != held.get(day, 0)]
     found = ledger | (contents(connection, table, composed.qualified(table.name), changed) if changed else {})
-    return Merged(found, changed, written, sum(moved.values()))
+    return Merged(found, changed, written, 0)
 
 
 _INSERT = sql.SQL("""
@@ -166,7 +190,9 @@ def _record(connection: _Connection, table: Table, merged: Merged, writer: Write
         "run": writer.run_id,
         "code": writer.code_version,
         "days": days,
-        "reaches": [_reach(day, writer.reaches_to) for day in days],
+        # Who writes some tickers cannot say how far the others' rows reach: a new slice of theirs reaches nowhere, an old one as before.
+        "reaches": [_midnight(day) if writer.tickers is not None else _reach(day, writer.reaches_to) for day in days],
+        "some": writer.tickers is not None,
         "changed": [day in set(merged.changed) for day in days],
         "rows": [merged.contents[day].rows for day in days],
         "hashes": [merged.contents[day].content_hash for day in days],
@@ -183,7 +209,8 @@ def _record(connection: _Connection, table: Table, merged: Merged, writer: Write
         ORDER BY g.day
         ON CONFLICT (table_name, slice_day) DO UPDATE SET
             generation = excluded.generation, run_id = excluded.run_id, code_version = excluded.code_version,
-            row_count = excluded.row_count, content_hash = excluded.content_hash, reaches_to = excluded.reaches_to,
+            row_count = excluded.row_count, content_hash = excluded.content_hash,
+            reaches_to = CASE WHEN %(some)s THEN l.reaches_to ELSE excluded.reaches_to END,
             written_rows = excluded.written_rows, committed_at = excluded.committed_at""",
         values,
     )

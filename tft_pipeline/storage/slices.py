@@ -116,6 +116,7 @@ def write(
     reaches_to: datetime | None = None,
     generation: int | None = None,
     at_once: bool = False,
+    tickers: Sequence[str] | None = None,
 ) -> dict[str, Written]:
     """Make the slices of days hold what frames say; {table name: what was done}. Several tables commit together, month by month.
 
@@ -127,10 +128,13 @@ def write(
     reaches_to: moment up to which the input was complete; None: the days are over. Recorded, no more than the end of each day.
     generation: from take_generation, for these tables and days; None takes one now.
     at_once: all months in one transaction, for rows that must agree across months at every moment, as a ledger's do.
+    tickers: only these tickers' rows are given and replaced; those of all others are not touched, and no slice reaches further than before.
     Raises ContractError (nothing is written), StaleWriterError (a later writer took over), StorageError; months that were committed
     before the error stay.
     """
     wanted = sorted(set(days))
+    if tickers is not None:
+        _demand_within(frames, quarantined, tickers)
     parts = {table: _by_day(_fit(frame, table), table, wanted) for table, frame in frames.items()}
     refused = quarantine.checked(quarantined, [table.name for table in frames], wanted)
     reached("writer: validated")
@@ -144,7 +148,7 @@ def write(
             partitions.ensure(database, ["ops.quarantine"], refused["day"])
     reached("writer: partitions made")
     sums = {table: _Sum() for table in frames}
-    writer = merge.Writer(generation, run_id, code_version, reaches_to)
+    writer = merge.Writer(generation, run_id, code_version, reaches_to, None if tickers is None else tuple(tickers))
     last: tuple[str, date] | None = None
     with blockers.named(database, names, wanted), database.connect() as connection:
         for table in parts:
@@ -193,6 +197,22 @@ class _ByDay:
         low = np.searchsorted(np.array(self.days, dtype="M8[D]"), np.datetime64(month[0]), side="left")
         high = np.searchsorted(np.array(self.days, dtype="M8[D]"), np.datetime64(month[-1]), side="right")
         return self.frame.iloc[self.starts[low] : self.starts[high]]
+
+
+def _demand_within(
+    frames: Mapping[Table, pd.DataFrame], quarantined: pd.DataFrame | None, tickers: Sequence[str]
+) -> None:
+    """Raises ContractError unless all rows are of these tickers."""
+    for table, frame in frames.items():
+        if "ticker" not in table.names:
+            raise ContractError(f"{table.name}: has no tickers, so its rows cannot be written for some of them alone.")
+        for rows in (frame, quarantined if quarantined is not None else frame):
+            strays = rows.loc[~rows["ticker"].isin(list(tickers)), "ticker"]
+            if len(strays):
+                raise ContractError(
+                    f"{table.name}: {len(strays)} row(s) of other tickers than {', '.join(tickers)}, the first of {strays.iloc[0]!r}. "
+                    "Cut the frame, or write all tickers."
+                )
 
 
 def _fit(frame: pd.DataFrame, table: Table) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import dagster as dg
 
 from tft_pipeline.contracts import BARS, FEATURES, HOURLY_SENTIMENT, KNOWN_FEATURES, OBSERVED_FEATURES
 from tft_pipeline.features.matrix import WARMUP_DAYS
+from tft_pipeline.orchestration.admitting import admit_ready
 from tft_pipeline.orchestration.assets.market import bar_quality, corporate_actions, market_bars
 from tft_pipeline.orchestration.assets.sentiment import sentiment_hourly
 from tft_pipeline.orchestration.checks import contract_kept
@@ -23,9 +24,11 @@ def features_hourly(context: dg.AssetExecutionContext, pipeline: dg.ResourcePara
     mood = read(pipeline.database, HOURLY_SENTIMENT, window.before(WARMUP_DAYS), window.end)
     frame = features_of(pipeline, window, mood)
     written = pipeline.write(context.run.run_id, {FEATURES: frame}, window)
+    admitted = admit_ready(pipeline)
     in_window = len(read(pipeline.database, BARS, window.start, window.end, columns=["ticker"]))
     return result(
         context, written, watch, checks=[contract_kept(pipeline.database, [FEATURES], window)],
         observed_features=len(OBSERVED_FEATURES), known_features=len(KNOWN_FEATURES), bars_left_out=in_window - len(frame),
+        new_members=", ".join(admitted) or None,
         **coverage(frame, pipeline.tickers if in_window else ()),
     )  # fmt: skip

@@ -47,7 +47,8 @@ def _of_days(pipeline: Pipeline, window: Window) -> pd.DataFrame:
     models = models_by(database, before=window.end)
     if models.empty:
         return DRIFT.empty()
-    features = read(database, FEATURES, window.start - recent_days, window.end)
+    members = pipeline.membership  # who came later changes nothing of a day before
+    features = members.speaking(read(database, FEATURES, window.start - recent_days, window.end), "bar_end")
     scores = read(database, SCORES, window.start - recent_days, window.end)
     references: dict[str, pd.DataFrame] = {}
     parts = []
@@ -59,7 +60,8 @@ def _of_days(pipeline: Pipeline, window: Window) -> pd.DataFrame:
         model = serving.iloc[-1]
         if model.model_id not in references:
             learned_from = model.trained_as_of - timedelta(days=pipeline.settings.training.history_days)
-            references[model.model_id] = read(database, FEATURES, learned_from, model.trained_as_of)
+            learned = read(database, FEATURES, learned_from, model.trained_as_of)
+            references[model.model_id] = members.speaking(learned, "bar_end")
         since = max(end - recent_days, model.trained_as_of)
         parts.append(
             drift(
