@@ -8,6 +8,7 @@ from psycopg import sql
 from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import PipelineError, redacted
+from tft_pipeline.orchestration import post_coverage
 from tft_pipeline.storage import lineage, partitions, partman, retention, roles, upkeep
 from tft_pipeline.storage.database import Database
 
@@ -27,6 +28,7 @@ def questions(settings: Settings, database: Database) -> Iterator[Question]:
     yield "retention", lambda: _retention(settings, database)
     yield "detaching", lambda: _detaching(database)
     yield "indexes", lambda: _indexes(database)
+    yield "post coverage", lambda: post_coverage.sentence(settings, database)
 
 
 def _roles(database: Database) -> str:

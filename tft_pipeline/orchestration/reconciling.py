@@ -167,9 +167,10 @@ class _Event:
         """What it says that is not so; empty where there is nothing."""
         if self.rows is not None and self.rows != commit.rows:
             return f"{self.rows:,} rows instead of {commit.rows:,}"
-        if self.content_hashes is not None and self.content_hashes != commit.content_hashes:
-            told, held = self.content_hashes, commit.content_hashes
-            others = sorted(name for name in {*told, *held} if told.get(name) != held.get(name))
+        told, held = self.content_hashes or {}, commit.content_hashes
+        # Of a table that the asset writes only since a later version, it says nothing.
+        others = sorted(name for name in told if told[name] != held.get(name))
+        if others:
             return f"other content of {', '.join(others)}"
         return ""
 

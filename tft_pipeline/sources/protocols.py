@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,20 +22,31 @@ class Span:
 class Covered:
     """What a channel held of one kind (submissions, comments) within span was read, and nothing of it is missing."""
 
-    channel: str
+    channel: str  # a subreddit in lower case
     kind: str
     span: Span
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A channel that was asked for its posts of one kind. answered: False where it could not be read now, and perhaps can be next time;
+    who refuses for a reason (private, banned), or lists too little, has answered."""
+
+    channel: str
+    kind: str  # submissions | comments | search: what a search finds is never known to be all
+    answered: bool
 
 
 @dataclass(frozen=True)
 class Fetched:
     """frame: rows by contract. problems: {ticker or channel: sentence} for each that could not be fetched, or not whole.
 
-    covered: of sources that do not reach back for ever.
+    asked, covered: of sources that do not reach back for ever. Where a source says nothing of whom it asked, the span is covered whole.
     """
 
     frame: pd.DataFrame
     problems: dict[str, str]
+    asked: tuple[Asked, ...] = ()
     covered: tuple[Covered, ...] = ()
 
 
@@ -76,6 +87,15 @@ class PostSource(Protocol):
 
     def posts(self, span: Span) -> Fetched:
         """contracts.POSTS without `text_hash`, with span.start <= created_at < span.end, sorted by key; NUL is stripped from texts."""
+        ...
+
+
+@runtime_checkable
+class Rechecking(Protocol):
+    """A source of posts that can be asked how those that are held read now."""
+
+    def recheck(self, held: pd.DataFrame) -> Fetched:
+        """contracts.POSTS without `text_hash`, of those of `held` (channel, post_id, created_at) that could be read again."""
         ...
 
 

@@ -67,7 +67,7 @@ def warm(home: Path) -> None:
     for job in ("refresh", "history", "outcome", "retrain", "upkeep"):
         _Warm.definitions.resolve_job_def(job)
     pipeline.calendar.sessions(START, LAST)
-    pipeline.bars.bars(pipeline.tickers, Span(day_start(LAST), UNTIL))
+    pipeline.bars.bars(pipeline.bars.universe(), Span(day_start(LAST), UNTIL))
     assert pipeline.posts is not None
     pipeline.posts.posts(Span(day_start(LAST), UNTIL))
     assert pipeline.scorer is not None

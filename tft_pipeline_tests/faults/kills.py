@@ -11,7 +11,7 @@ import pandas as pd
 from psycopg import sql
 
 from tft_pipeline.config import day_start
-from tft_pipeline.contracts import ACTIONS, BARS, EQUITY, ISSUES, POSITIONS, POSTS, TABLES, TRADES
+from tft_pipeline.contracts import ACTIONS, BARS, COVERAGE, EQUITY, ISSUES, POSITIONS, POSTS, TABLES, TRADES
 from tft_pipeline.crash_points import NAMES, UPKEEP_NAMES
 from tft_pipeline.orchestration.assets import HISTORY, OUTCOME, TRAINING
 from tft_pipeline.orchestration.reporting import tables_of
@@ -44,7 +44,9 @@ JOBS = {
     **{asset.key.to_user_string(): "outcome" for asset in OUTCOME},
 }
 STATES = ("absent", "half there", "stale")
-_ALTERED = {BARS.name: "volume", ACTIONS.name: "value", POSTS.name: "text", ISSUES.name: "tickers"}
+_ALTERED = {
+    BARS.name: "volume", ACTIONS.name: "value", POSTS.name: "text", COVERAGE.name: "minutes", ISSUES.name: "tickers",
+}  # fmt: skip
 Hashes = dict[tuple[str, date], str]
 
 
@@ -247,6 +249,8 @@ def _altered(table: Table, held: pd.DataFrame) -> pd.DataFrame:
         return held
     if table.mode == "raw":
         name = _ALTERED[table.name]
+        if table is COVERAGE:  # fewer minutes: more could never be unsaid
+            return held.assign(minutes=held["minutes"] // 2)
         return held.assign(**{name: held[name] + ("?" if table is POSTS else 1)})
     return held.groupby(held[table.time].dt.floor("D"), group_keys=False).apply(lambda of_day: of_day.iloc[:-1])
 

@@ -28,7 +28,7 @@ NOWS = [
 ]
 PATIENCE_SECONDS = 120.0
 SEEDS = 30
-Truth = dict[tuple[str, str], str]  # (channel, post id) to its text
+Truth = dict[tuple[str, str], tuple[str, datetime]]  # (channel, post id) to its text and when it was posted
 
 
 @contextmanager
@@ -70,8 +70,10 @@ def trial(server: RedditServer, home: Path, fault: str, seed: str) -> Outcome:
 def _judged(fetched: Fetched, truth: Truth, *, comments: bool, subject: str | None) -> Outcome:
     held = {(row.channel, row.post_id): row.text for row in fetched.frame.itertuples()}
     faults = [
-        f"{key} reads {text!r}, written was {truth.get(key)!r}" for key, text in held.items() if truth.get(key) != text
-    ]  # type: ignore[call-overload]
+        f"{key} reads {text!r}, written was {truth.get(key)!r}"  # type: ignore[call-overload]
+        for key, text in held.items()
+        if key not in truth or truth[key][0] != text
+    ]
     counts = {"subreddits read whole": 0, "subreddits with a sentence": 0}
     for subreddit in SUBREDDITS:
         expected = {key for key in truth if key[0] == subreddit and (comments or not key[1].startswith("t1_"))}
@@ -82,16 +84,20 @@ def _judged(fetched: Fetched, truth: Truth, *, comments: bool, subject: str | No
             faults.append(f"r/{subreddit}: no clear sentence: {said!r}")
         if subject not in (None, subreddit) and missing and not re.search("429|quota", said):
             faults.append(f"r/{subreddit} is missing posts for what befell r/{subject}: {said}")
-        covered = {one.kind for one in fetched.covered if one.channel == subreddit}
-        if (
-            missing
-            and covered == ({"submissions", "comments"} if comments else {"submissions"})
-            and "left out" not in said
-        ):
-            faults.append(f"r/{subreddit} is called covered, and lacks {len(missing)} posts")
+        faults += [
+            f"{key} was posted at {truth[key][1]}, which is called covered, and is missing"
+            for key in missing
+            if _covered(fetched, key, truth[key][1])
+        ]
         counts["subreddits read whole"] += not missing
         counts["subreddits with a sentence"] += bool(said)
     return Outcome(faults, counts)
+
+
+def _covered(fetched: Fetched, key: tuple[str, str], created_at: datetime) -> bool:
+    kind = "comments" if key[1].startswith("t1_") else "submissions"
+    spans = [one.span for one in fetched.covered if (one.channel, one.kind) == (key[0], kind)]
+    return any(span.start <= created_at < span.end for span in spans)
 
 
 def _written(server: RedditServer, drawn: random.Random, now: datetime) -> Truth:
@@ -114,7 +120,7 @@ def _written(server: RedditServer, drawn: random.Random, now: datetime) -> Truth
                 comment["name"] = f"t1_{comment['id']}"
                 post_id, text = comment["name"], comment["body"]
             if DAY.start <= created < DAY.end:
-                truth[subreddit, post_id] = text
+                truth[subreddit, post_id] = (text, created)
         old = (DAY.start - timedelta(days=2)).timestamp()
         server.post(subreddit, old, "older")
         server.comment(subreddit, old, "older", id=f"{subreddit[:2]}old")["name"] = f"t1_{subreddit[:2]}old"

@@ -589,7 +589,8 @@ def test_a_listing_that_was_cut_covers_what_is_younger_than_its_end(connect: Con
         server.comment("busy", (DAY.end - timedelta(seconds=30 * (number + 1))).timestamp(), f"comment {number}")
     fetched = connect("busy", reddit={"comments": True}).posts(DAY)
     covered = {one.kind: one.span for one in fetched.covered}
-    assert covered["comments"] == Span(DAY.end - timedelta(seconds=30 * 1000), DAY.end)
+    # Of the second in which it ends there may have been more.
+    assert covered["comments"] == Span(DAY.end - timedelta(seconds=30 * 1000 - 1), DAY.end)
     assert "listing ends after 1000 comments at 2024-03-05 15:40Z" in fetched.problems["busy"]
 
 
@@ -597,6 +598,73 @@ def test_nothing_is_covered_beyond_the_present(connect: Connect) -> None:
     now = datetime(2024, 3, 5, 12, 40, tzinfo=UTC)
     (covered,) = connect("stocks", now=now).posts(DAY).covered
     assert covered.span == Span(DAY.start, now)
+
+
+def test_what_comes_while_pages_are_read_is_not_covered(connect: Connect, server: RedditServer) -> None:
+    moments = iter(NOON + timedelta(minutes=number) for number in range(1, 100))
+    source = connect("stocks")
+    source._now = lambda: next(moments)  # time goes on with every look at the clock
+    (covered,) = source.posts(DAY).covered
+    assert covered.span.end == NOON + timedelta(minutes=2)  # asked whether the span still runs, then for the first page
+
+
+def test_around_a_post_that_came_damaged_nothing_is_covered(connect: Connect, server: RedditServer) -> None:
+    for hours in (1, 2, 3):
+        server.post("stocks", (NOON + timedelta(hours=hours)).timestamp(), f"{hours} hours later")
+    server.fault("damaged_post", "stocks", fields={"score": None})  # the newest: from 14:00 on it may be anywhere
+    spans = [one.span for one in connect("stocks").posts(DAY).covered]
+    assert spans == [Span(DAY.start, NOON + timedelta(hours=2))]
+    server.calm()
+    server.communities["stocks"].posts[1]["score"] = None
+    spans = [one.span for one in connect("stocks").posts(DAY).covered]
+    assert spans == [Span(NOON + timedelta(hours=3, seconds=1), DAY.end), Span(DAY.start, NOON + timedelta(hours=1))]
+
+
+@pytest.mark.parametrize("fault", ["endless", "repeating_page"])
+def test_a_listing_that_goes_in_circles_covers_what_it_gave(connect: Connect, server: RedditServer, fault: str) -> None:
+    for minute in range(150):
+        server.post("loop", (DAY.end - timedelta(minutes=minute + 1)).timestamp(), f"post {minute}")
+    server.fault(fault)
+    fetched = connect("loop").posts(DAY)
+    assert [one.span for one in fetched.covered] == [Span(DAY.end - timedelta(minutes=100, seconds=-1), DAY.end)]
+    assert "r/loop: Reddit's listing ends after" in fetched.problems["loop"]
+
+
+def test_an_empty_page_behind_one_that_promised_more_ends_what_is_covered(
+    connect: Connect, server: RedditServer
+) -> None:
+    for minute in range(150):
+        server.post("short", (DAY.end - timedelta(minutes=minute + 1)).timestamp(), f"post {minute}")
+    server.fault("cut_short", "short", after=1)
+    fetched = connect("short").posts(DAY)
+    assert [one.span for one in fetched.covered] == [Span(DAY.end - timedelta(minutes=100, seconds=-1), DAY.end)]
+    assert "listing ends after 100 posts at 2024-03-05 22:20Z" in fetched.problems["short"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "answered"),
+    [
+        ("private", True), ("quarantined", True), ("banned", True), ("redirect", True), ("forbidden_html", False),
+        ("missing", False), ("server_error", False), ("html", False), ("reset", False), ("bad_request", False),
+    ],
+)  # fmt: skip
+def test_who_refuses_for_a_reason_has_answered_and_who_fails_has_not(
+    connect: Connect, server: RedditServer, fault: str, answered: bool
+) -> None:
+    server.fault(fault, "stocks")
+    fetched = connect("investing", "Stocks".lower(), reddit={"searches": ("$GME",)}).posts(DAY)
+    assert {(one.channel, one.kind): one.answered for one in fetched.asked} == {
+        ("investing", "submissions"): True, ("stocks", "submissions"): answered, ("$gme", "search"): True,
+    }  # fmt: skip
+    assert [one.channel for one in fetched.covered] == ["investing"]
+
+
+def test_no_name_of_a_subreddit_is_an_answer_and_what_patience_left_out_is_none(
+    connect: Connect, server: RedditServer
+) -> None:
+    server.fault("rate_limited", "stocks", retry_after=500)
+    fetched = connect("../x", "investing", "stocks", "wallstreetbets").posts(DAY)
+    assert [one.answered for one in fetched.asked] == [True, True, False, False]
 
 
 # Edits and deletions --------------------------------------------------------------------------------------------------
@@ -641,3 +709,36 @@ def test_posts_that_cannot_be_read_again_stay_as_they_are(connect: Connect, serv
     server.fault("server_error", "info")
     with pytest.raises(SourceError, match="reddit: posts cannot be read again; Reddit answers 500, 3 times"):
         source.recheck(held)
+
+
+@pytest.mark.parametrize("fields", [{"score": None}, {"id": "../x"}, {"created_utc": "noon"}], ids=str)
+def test_a_post_that_comes_back_damaged_is_not_called_deleted(
+    connect: Connect, server: RedditServer, fields: dict[str, Any]
+) -> None:
+    server.post("stocks", NOON.timestamp() - 60, "another")
+    source = connect("stocks")
+    held = source.posts(DAY).frame
+    server.fault("damaged_post", "info", fields=fields)
+    again = source.recheck(held).frame
+    assert len(again) == 1
+    assert again["text"].tolist()[0] in held["text"].tolist()
+
+
+def test_an_answer_without_any_of_many_posts_is_no_answer(connect: Connect, server: RedditServer) -> None:
+    server.post("stocks", NOON.timestamp() - 60, "another")
+    source = connect("stocks")
+    held = source.posts(DAY).frame
+    server.communities["stocks"].posts.clear()
+    with pytest.raises(SourceError, match="posts cannot be read again; Reddit's answer holds none of 2 posts"):
+        source.recheck(held)
+
+
+def test_what_was_read_again_before_a_failure_counts(connect: Connect, server: RedditServer) -> None:
+    for number in range(150):
+        server.post("many", NOON.timestamp() + number, f"post {number}")
+    source = connect("many")
+    held = source.posts(DAY).frame
+    server.fault("server_error", "info", after=1)
+    again = source.recheck(held)
+    assert len(again.frame) == 100
+    assert again.problems["recheck"].startswith("50 post(s) were not read again: Reddit answers 500, 3 times")

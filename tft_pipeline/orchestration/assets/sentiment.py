@@ -1,32 +1,38 @@
 """Posts, what they say about which ticker, and the hourly mood, as assets. How a mood is scored lives in `sentiment`."""
 
 import dagster as dg
-import pandas as pd
 
-from tft_pipeline.contracts import HOURLY_SENTIMENT, MENTIONS, POSTS
+from tft_pipeline.contracts import COVERAGE, HOURLY_SENTIMENT, MENTIONS, POSTS
 from tft_pipeline.orchestration.checks import contract_kept
+from tft_pipeline.orchestration.post_coverage import coverage_of, facts
 from tft_pipeline.orchestration.rebuilding import MOOD_WARMUP_DAYS, mentions_of, mood_of
+from tft_pipeline.orchestration.rechecking import hashed, recheck, write_earlier
 from tft_pipeline.orchestration.reporting import Result, begin, coverage, result, table_asset
 from tft_pipeline.orchestration.resources import Pipeline
-from tft_pipeline.sentiment.cleaning import clean, text_hash
 from tft_pipeline.sources.protocols import Fetched, Span
 from tft_pipeline.storage.read import read
 
 
-@table_asset("sentiment", POSTS, pool="reddit")
+@table_asset("sentiment", POSTS, COVERAGE, pool="reddit")
 def social_posts(context: dg.AssetExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> Result:
-    """Posts as they were read, each with the hash of its cleaned text: nothing is scored twice."""
+    """Posts as they were read, each with the hash of its cleaned text, and how much of each hour that covers; edits become revisions."""
     watch, window = begin(context, pipeline)
-    source = pipeline.posts
-    fetched = source.posts(Span(window.start, window.moment)) if source else Fetched(POSTS.empty(), {})
-    for channel, problem in fetched.problems.items():
+    source, span = pipeline.posts, Span(window.start, window.moment)
+    fetched = source.posts(span) if source else Fetched(POSTS.empty(), {})
+    rechecked = recheck(pipeline, hashed(fetched.frame), window)
+    problems = fetched.problems | ({"edits and deletions": rechecked.problem} if rechecked.problem else {})
+    for channel, problem in problems.items():
         context.log.warning(f"{channel}: {problem}")
-    hashes = [text_hash(clean(text)) for text in fetched.frame["text"]]
-    frame = fetched.frame.assign(text_hash=pd.Series(hashes, index=fetched.frame.index, dtype="str"))
-    written = pipeline.write(context.run.run_id, {POSTS: frame}, window)
+    covered = coverage_of(pipeline, source, fetched, span) if source else COVERAGE.empty()
+    # A listing that does not reach back gives no more the next time; a channel that could not be read, may.
+    complete = all(one.answered for one in fetched.asked)
+    written = pipeline.write(context.run.run_id, {POSTS: rechecked.posts, COVERAGE: covered}, window, complete=complete)
+    earlier = write_earlier(context, pipeline, rechecked.earlier, window)
     return result(
-        context, written, watch, checks=[contract_kept(pipeline.database, [POSTS], window)],
-        source=source.name if source else "none", problems=fetched.problems or None,
+        context, written, watch, checks=[contract_kept(pipeline.database, [POSTS, COVERAGE], window)],
+        source=source.name if source else "none", problems=problems or None, complete=complete, **facts(covered, span),
+        posts_rechecked=f"{rechecked.asked:,} of {rechecked.held:,}", edited=rechecked.edited, deleted=rechecked.deleted,
+        earlier_days_revised=", ".join(f"{day}: {done.rows_revised}" for day, done in earlier.items()) or None,
         ticker_coverage="posts have no ticker before ticker_mentions reads them",
     )  # fmt: skip
 

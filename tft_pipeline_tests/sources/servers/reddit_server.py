@@ -24,7 +24,7 @@ class RedditServer(StandIn):
     FAULTS = frozenset({
         "rate_limited", "server_error", "reset", "torn_connection", "slow", "drip", "html", "truncated", "null_body", "empty_body",
         "no_children", "private", "quarantined", "banned", "missing", "redirect", "unauthorized", "unauthorized_bare",
-        "quota_used_up", "float_quota", "odd_quota", "author_null", "field_missing", "foreign_child", "forbidden_html", "damaged_post", "repeating_page", "endless",
+        "quota_used_up", "float_quota", "odd_quota", "author_null", "field_missing", "foreign_child", "forbidden_html", "damaged_post", "repeating_page", "endless", "cut_short",
         "oversized", "token_server_error", "token_html", "token_rate_limited", "token_error_in_200", "bad_request",
     })  # fmt: skip
 
@@ -198,6 +198,8 @@ def _bent(listing: dict[str, Any], fault: Fault | None) -> Answer:
         children[0]["data"].update(fault.options["fields"])  # type: ignore[union-attr]
     if name == "endless":
         listing["data"]["after"] = f"t3_{time.monotonic_ns()}"
+    if name == "cut_short":  # the post that the page was to follow is gone
+        listing["data"] |= {"after": None, "dist": 0, "children": []}
     if name == "repeating_page":
         listing["data"]["after"] = "t3_always"
     answer = Answer.json(listing)
