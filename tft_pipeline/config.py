@@ -139,8 +139,20 @@ class RedditSettings(_Frozen):
     subreddits: tuple[str, ...] = ("wallstreetbets", "stocks", "investing")
     searches: tuple[str, ...] = Field((), description="Also what these find in all of Reddit, newest first.")
     comments: bool = Field(True, description="Comments of the subreddits besides their submissions.")
+    recheck_days: int = Field(
+        2, ge=0, le=30, description="Posts of the last so many days are read again for edits and deletions; 0: none."
+    )
     reddit_url: str = "https://www.reddit.com"
     oauth_url: str = "https://oauth.reddit.com"
+
+
+class QualitySettings(_Frozen):
+    floor: float = Field(
+        0.25,
+        ge=0.0,
+        le=1.0,
+        description="Mean score of a day's tickers below which nothing is built on its bars; 0: never.",
+    )
 
 
 class StorageSettings(_Frozen):
@@ -161,6 +173,12 @@ class Settings(_Frozen):
         None, description="External PostgreSQL 15+; none: the embedded server under home."
     )
     market: str = Field("simulated", description="simulated | files:FOLDER | yahoo | massive")
+    market_overlap_days: int = Field(
+        5,
+        ge=0,
+        le=60,
+        description="Trading days before the newest that each refresh asks for again, to see what was restated; 0: none.",
+    )
     posts: str = Field("simulated", description="simulated | files:FOLDER | reddit | none")
     tickers: tuple[str, ...] = Field((), description="Empty: every ticker that the source offers (files, simulated).")
     calendar: str = Field("XNYS", description="exchange_calendars name; 24/7 for crypto.")
@@ -175,6 +193,7 @@ class Settings(_Frozen):
     portfolio: PortfolioSettings = PortfolioSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     simulation: SimulationSettings = SimulationSettings()
+    quality: QualitySettings = QualitySettings()
     storage: StorageSettings = StorageSettings()
     yahoo: YahooSettings = YahooSettings()
     massive: MassiveSettings = MassiveSettings()

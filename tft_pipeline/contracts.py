@@ -93,10 +93,22 @@ ACTIONS = Table(
     columns=(
         TICKER,
         _time("effective_at", "Start of the first bar that trades under the action."),
-        _text("kind", "split (new shares per old) or dividend (USD a share).", allowed=("split", "dividend")),
+        _text(
+            "kind",
+            "split (new shares per old), dividend (USD a share) or rename (value is 1).",
+            allowed=("split", "dividend", "rename"),
+        ),
         _float("value", "ratio or USD a share", "New shares per old, or dollars per share.", minimum=1e-9),
         _text("source", "Where the action came from."),
         KNOWN_AT,
+        # Not hashed: it came later than the ledger's hashes, and belongs to the row's key as it were.
+        _text(
+            "former",
+            "Of a rename: the ticker under which the same share traded before.",
+            nullable=True,
+            pattern=TICKER_PATTERN,
+            hashed=False,
+        ),
     ),
 )
 
@@ -142,6 +154,37 @@ POSTS = Table(
         _text("source", "Where the post came from."),
         KNOWN_AT,
     ),
+)
+
+WHOLE_HOUR = 2**60 - 1  # COVERAGE.minutes with every minute's bit
+
+COVERAGE = Table(
+    name="sentiment.coverage",
+    constant="COVERAGE",
+    mode="raw",
+    time="hour_start",
+    key=("channel", "kind", "hour_start"),
+    meaning="How much of each hour was surely read, of each channel and kind of post that was asked for; what was read once stays so.",
+    columns=(
+        _text("channel", "Subreddit in lower case; the source's name where it is read whole."),
+        _text(
+            "kind",
+            "submissions or comments of a subreddit; posts where a source is read whole.",
+            allowed=("submissions", "comments", "posts"),
+        ),
+        _time("hour_start", "First moment of the clock hour."),
+        Column(
+            name="minutes",
+            dtype="int",
+            unit="60 bits",
+            meaning="Bit n (worth 2^n) stands for minute n of the hour: set where nothing of the minute is missing.",
+            minimum=0,
+            maximum=WHOLE_HOUR,
+        ),
+        _text("source", "Where the posts came from."),
+        KNOWN_AT,
+    ),
+    generated=(_share("share", "Share of the hour that is covered: 0 where it was asked for in vain."),),
 )
 
 BEARISH = _share("bearish", "Probability of a bearish mood.")
@@ -517,7 +560,7 @@ DRIFT = Table(
 )
 
 TABLES: tuple[Table, ...] = (
-    BARS, ACTIONS, QUALITY, POSTS, MENTIONS, HOURLY_SENTIMENT, FEATURES, MODELS, QUANTILES, ISSUES, SCORES, DECISIONS,
+    BARS, ACTIONS, QUALITY, POSTS, COVERAGE, MENTIONS, HOURLY_SENTIMENT, FEATURES, MODELS, QUANTILES, ISSUES, SCORES, DECISIONS,
     TRADES, POSITIONS, EQUITY, DRIFT,
 )  # fmt: skip
 

@@ -101,7 +101,7 @@ class Table:
 
 
 def validate(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
-    """frame with the contract's columns in order, rows sorted by key. Changes no value.
+    """frame with the contract's columns in order, rows sorted by key. Changes no value; a nullable column that is left out is null.
 
     Raises ContractError naming the table, the column, how many rows break the rule and the first of them.
     """
@@ -114,6 +114,8 @@ def arranged(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
 
 
 def _in_order(frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    left_out = [column for column in table.columns if column.nullable and column.name not in frame.columns]
+    frame = frame.assign(**{c.name: pd.Series(None, index=frame.index, dtype=_PANDAS[c.dtype]) for c in left_out})
     missing = [name for name in table.names if name not in frame.columns]
     if missing:
         raise ContractError(

@@ -1,7 +1,27 @@
-"""Splits and dividends, applied on read: prices stay as traded in the tables."""
+"""Splits, dividends and renames, applied on read: prices stay as traded, under the name of their day, in the tables."""
 
 import numpy as np
 import pandas as pd
+
+
+def renamed(frame: pd.DataFrame, actions: pd.DataFrame, *, time: str) -> pd.DataFrame:
+    """frame with each share's whole history under its newest name.
+
+    frame: rows with ticker and `time` (bar_start of BARS, effective_at of ACTIONS). actions: ACTIONS that are known: a rename that is not
+    known yet renames nothing. Rows of a former ticker before the rename took effect become the new ticker's; what another company traded
+    under the new name before is left out; what trades under the former name afterwards is another share's, and stays. Renames follow each
+    other: of A to B to C, A's rows are C's. Rows keep their order and index. A rename without `former` is none.
+    """
+    renames = actions[(actions["kind"] == "rename") & actions["former"].notna()].sort_values(
+        "effective_at", kind="stable"
+    )
+    tickers = frame["ticker"].copy()
+    kept = np.ones(len(frame), dtype=np.bool_)
+    for new, former, effective_at in zip(renames["ticker"], renames["former"], renames["effective_at"], strict=True):
+        earlier = (frame[time] < effective_at).to_numpy() & kept
+        kept &= ~(earlier & (tickers == new).to_numpy())
+        tickers[earlier & (tickers == former).to_numpy()] = new
+    return frame.assign(ticker=tickers)[kept]
 
 
 def split_factor(bars: pd.DataFrame, actions: pd.DataFrame) -> pd.Series:

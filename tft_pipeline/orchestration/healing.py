@@ -6,7 +6,7 @@ A piece that fails is cut in four until the day that fails stands alone; that on
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 # A quarter is a minute or two of events and a few of work, far below run monitoring's two hours (dagster.yaml), on any source.
@@ -48,6 +48,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Restated:
+    """A complete day of which a source says otherwise now. since: when that was first noted, settled by now or not; noted_at: the newest
+    note that is not settled."""
+
+    day: date
+    since: datetime
+    noted_at: datetime
+
+
+@dataclass(frozen=True)
 class _Standing:
     """What a day's tries so far allow."""
 
@@ -68,15 +78,37 @@ class _Owed:
 
 
 def next_step(
-    stale: Sequence[date], tries: Sequence[Try], *, last: date, due: datetime, delay: timedelta, now: datetime
+    stale: Sequence[date],
+    tries: Sequence[Try],
+    *,
+    last: date,
+    due: datetime,
+    delay: timedelta,
+    now: datetime,
+    restated: Sequence[Restated] = (),
 ) -> Step:
     """What to refresh now.
 
     stale: days that the ledger says are missing or incomplete (storage.staleness). tries: of this version of the code, by asked_at.
-    last: the newest day there is. due: up to where slices have to reach. delay: of the source of bars, see BarSource.
+    last: the newest day there is. due: up to where slices have to reach. delay: of the source of bars, see BarSource. restated: complete
+    days to ask for again (storage.restatements), once nothing else is to be done: each by itself or with its neighbours among them, and no
+    day after them, for what is learned now changes no day before now (see `restating`).
     A failed run counts against a day only when it held nothing else, and a day is given up only once others have succeeded since:
     an outage fails everyone, and says nothing about a day.
     """
+    step = _of_what_lacks(stale, tries, last=last, due=due, delay=delay, now=now)
+    behind = set(stale)
+    if step.days is not None or not any(one.day not in behind for one in restated):
+        return step
+    again = _of_what_was_restated([one for one in restated if one.day not in behind], behind, tries, now)
+    reason = "; ".join(part for part in (step.reason, again.reason) if part) if again.days is None else again.reason
+    return replace(again, reason=reason, given_up=sorted({*step.given_up, *again.given_up}))
+
+
+def _of_what_lacks(
+    stale: Sequence[date], tries: Sequence[Try], *, last: date, due: datetime, delay: timedelta, now: datetime
+) -> Step:
+    """What to refresh of what is missing, incomplete, or made before an earlier day was healed."""
     behind = set(stale)
     owed = _owed(tries, behind, last)
     wanted = sorted(behind | set(_range(owed.first, owed.through) if owed else ()))
@@ -113,6 +145,41 @@ def next_step(
     )
     reason = f"{doing}; {len(behind)} days are behind" if len(behind) > 1 else doing
     return Step((first, end), reason, through=through, given_up=given_up)
+
+
+def _of_what_was_restated(restated: Sequence[Restated], behind: set[date], tries: Sequence[Try], now: datetime) -> Step:
+    """The oldest days that were restated and need not wait.
+
+    Waits count from the first note of a day: a source that changes a day time and again, or to and fro, is asked ever more seldom, until
+    the day is too old to be looked at. It is given up only where as many runs left one and the same note open.
+    """
+    standing = {
+        one.day: replace(
+            _standing(one.day, tries, behind, one.since),
+            given_up=_standing(one.day, tries, behind, one.noted_at).given_up,
+        )
+        for one in restated
+    }
+    given_up = [day for day, of_day in standing.items() if of_day.given_up]
+    pause = _pause(tries)
+    if pause is not None and now < pause:
+        return Step(
+            None, f"the newest refresh failed; restated days are asked for after {_shown(pause)}", given_up=given_up
+        )
+    open_days = [
+        day for day, of_day in standing.items() if not of_day.given_up and not (of_day.until and now < of_day.until)
+    ]
+    if not open_days:
+        return Step(None, _why_not(standing, given_up, "was restated again"), given_up=given_up)
+    first = min(open_days, key=lambda day: (standing[day].fails, day))
+    end, most = first, standing[first].allowed
+    while (following := end + timedelta(days=1)) in open_days and not standing[following].fails:
+        most = min(most, standing[following].allowed)
+        if (following - first).days + 1 > most:
+            break
+        end = following
+    more = f"; {len(restated)} days were" if len(restated) > 1 else ""
+    return Step((first, end), f"{first} was restated by its source{more}", through=end, given_up=given_up)
 
 
 def _standing(day: date, tries: Sequence[Try], behind: set[date], since: datetime) -> _Standing:
@@ -172,14 +239,14 @@ def _doubled(first: timedelta, times: int, longest: timedelta) -> timedelta:
     return min(first * (1 << min(times - 1, 16)), longest) - _SLACK
 
 
-def _why_not(standing: dict[date, _Standing], given_up: Sequence[date]) -> str:
+def _why_not(standing: dict[date, _Standing], given_up: Sequence[date], still: str = "is still incomplete") -> str:
     parts = [given_up_sentence(given_up)] if given_up else []
     waiting = {day: of_day.until for day, of_day in standing.items() if of_day.until and not of_day.given_up}
     if waiting:
         day = min(waiting, key=lambda day: (waiting[day], day))
         more = f" ({len(waiting)} days wait)" if len(waiting) > 1 else ""
         runs = f"{standing[day].blamed} run" + ("s" if standing[day].blamed > 1 else "")
-        parts.append(f"{day} is still incomplete after {runs} and is tried again at {_shown(waiting[day])}{more}")
+        parts.append(f"{day} {still} after {runs} and is tried again at {_shown(waiting[day])}{more}")
     return "; ".join(parts)
 
 

@@ -1,7 +1,7 @@
 """A run over many days must give each day what it would have got alone: nothing that was learned after it."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 from tft_pipeline import config
@@ -16,11 +16,17 @@ def pieces(pipeline: Pipeline, window: Window, tables: Sequence[Table], *, since
 
     since: the first moment that is read, warm-up included.
     """
-    delay = pipeline.bars.delay
-    news = days_of_news(pipeline.database, tables, since=since, start=window.start, end=window.end, delay=delay)
-    edges = [window.start, *(config.day_start(day) for day in news), window.end]
+    news = days_of_news(
+        pipeline.database, tables, since=since, start=window.start, end=window.end, delay=pipeline.bars.delay
+    )
+    return cut(pipeline, window, news)
+
+
+def cut(pipeline: Pipeline, window: Window, days: Sequence[date]) -> list[Window]:
+    """The window in pieces, ascending, of which one begins with each of days, ascending, where that lies within."""
+    edges = [window.start, *(config.day_start(day) for day in days), window.end]
     return [
-        spanning(start, end, pipeline.now(), delay)
+        spanning(start, end, pipeline.now(), pipeline.bars.delay)
         for start, end in pairwise(edges)
         if end - start >= timedelta(days=1)
     ]

@@ -6,7 +6,7 @@ and writing, which is the assets'.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 
@@ -15,15 +15,15 @@ from tft_pipeline.contracts import ACTIONS, BARS, FEATURES, POSTS, QUANTILES
 from tft_pipeline.features.matrix import WARMUP_DAYS, feature_matrix
 from tft_pipeline.forecasts.baselines import naive
 from tft_pipeline.forecasts.predict import not_forecast, predict
-from tft_pipeline.market.actions import dividend_on, split_factor
+from tft_pipeline.market.actions import dividend_on, renamed, split_factor
 from tft_pipeline.market.sessions import infer_phase
 from tft_pipeline.orchestration.expected import expected_bars
+from tft_pipeline.orchestration.membership import Membership, mentions_among
 from tft_pipeline.orchestration.partitions import Window
-from tft_pipeline.orchestration.pieces import pieces
+from tft_pipeline.orchestration.pieces import cut, pieces
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.sentiment.cleaning import clean
 from tft_pipeline.sentiment.hourly import hourly
-from tft_pipeline.sentiment.mentions import find_mentions
 from tft_pipeline.sentiment.scoring import MOODS
 from tft_pipeline.sentiment.scoring import mentions as scored_mentions
 from tft_pipeline.storage.knowledge import first_versions
@@ -67,7 +67,7 @@ def mentions_of(
     A mention counts from its known_at on, and an edit does not unsay it. save: keep the scores of texts that are new to the scorer.
     """
     posts = first_versions(pipeline.database, POSTS, start, end, known_by=as_of)
-    found = find_mentions(posts, pipeline.tickers)
+    found = mentions_among(posts, pipeline.membership.intervals, pipeline.universe, only=pipeline.only)
     spoken = posts["text_hash"].isin(set(found["text_hash"]))
     texts = posts.loc[spoken, ["text_hash", "text"]].drop_duplicates("text_hash")
     scorer_id = pipeline.scorer.scorer_id
@@ -112,23 +112,36 @@ def features_of(pipeline: Pipeline, window: Window, mood: pd.DataFrame) -> pd.Da
     """FEATURES of the window, each day as of its own end, the last as of window.known at the latest.
 
     mood: HOURLY_SENTIMENT from WARMUP_DAYS before the window on. A correction changes the features from the day on which it became
-    known, not those before it.
+    known, not those before it. Tickers that were no members have rows, too, but move nobody else's. From the day of its rename on, a share's
+    rows are the new ticker's, made of its whole history.
     """
+    members = pipeline.membership
     by_bars = pieces(pipeline, window, [BARS], since=window.before(WARMUP_DAYS))
-    parts = [part for piece in by_bars for part in pieces(pipeline, piece, [ACTIONS], since=_BEGINNING)]
-    return schema.concat([_features_of_piece(pipeline, part, mood) for part in parts], FEATURES)
+    by_actions = [part for piece in by_bars for part in pieces(pipeline, piece, [ACTIONS], since=_BEGINNING)]
+    parts = [part for piece in by_actions for part in cut(pipeline, piece, _rename_days(pipeline, piece))]
+    return schema.concat([_features_of_piece(pipeline, part, mood, members) for part in parts], FEATURES)
 
 
-def _features_of_piece(pipeline: Pipeline, window: Window, mood: pd.DataFrame) -> pd.DataFrame:
+def _rename_days(pipeline: Pipeline, window: Window) -> list[date]:
+    """From each of these on, a share has another name; up to it, its own of then."""
+    actions = read(pipeline.database, ACTIONS, window.start, window.end, as_of=window.known)
+    days = actions.loc[actions["kind"] == "rename", "effective_at"].dt.date
+    return sorted(set(days) - {window.start.date()})
+
+
+def _features_of_piece(pipeline: Pipeline, window: Window, mood: pd.DataFrame, members: Membership) -> pd.DataFrame:
     warm = window.before(WARMUP_DAYS)
     bars = read(pipeline.database, BARS, warm, window.end, as_of=window.known)
     actions = read(pipeline.database, ACTIONS, as_of=window.known)
+    bars = bars.assign(counts=members.counted(bars["ticker"], bars["bar_end"]))  # under the name of then
+    renames = actions[actions["effective_at"] < window.end]
+    bars, actions = renamed(bars, renames, time="bar_start"), renamed(actions, renames, time="effective_at")
     bars = bars.assign(split_factor=split_factor(bars, actions), dividend=dividend_on(bars, actions))
     # From a fortnight before, so that the first bar knows when the one before it was expected to end.
     grid = pipeline.calendar.bar_grid(
-        (warm - timedelta(days=14)).date(), window.end.date(), phase_minutes=infer_phase(bars)
+        (warm - timedelta(days=14)).date(), window.end.date(), phase_minutes=infer_phase(bars[bars["counts"]])
     )
-    heard = mood[(mood["hour_start"] >= warm) & (mood["hour_start"] < window.end)]
+    heard = renamed(mood[(mood["hour_start"] >= warm) & (mood["hour_start"] < window.end)], renames, time="hour_start")
     matrix = feature_matrix(bars, heard, grid)
     inside: pd.DataFrame = matrix[(matrix["bar_start"] >= window.start) & (matrix["bar_start"] < window.end)]
     return inside
@@ -162,11 +175,14 @@ def encoder_days(pipeline: Pipeline) -> int:
 def forecasts_of(
     pipeline: Pipeline, features: pd.DataFrame, start: datetime, end: datetime, models: Sequence[Served]
 ) -> Forecast:
-    """QUANTILES of start <= issued_at < end, by the baseline, and by each model for its stretch.
+    """QUANTILES of start <= issued_at < end, by the baseline, and by each model for its stretch; of tickers that were members then.
 
     features: FEATURES from encoder_days before start on. Raises ArtifactError, LeakageError.
     """
     horizon = pipeline.settings.training.horizon_hours
+    members = pipeline.membership
+    within = features[(features["bar_end"] >= start) & (features["bar_end"] < end)]
+    features = features[features["ticker"].isin(members.speaking(within, "bar_end")["ticker"].unique())]
     calendar = expected_bars(pipeline, features, horizon_hours=horizon)
     parts = [naive(features, calendar, horizon, start=start, end=end)]
     silent: dict[str, str] = {}
@@ -175,4 +191,4 @@ def forecasts_of(
         parts.append(predict(model, features, calendar, start=served.start, end=served.end))
         silent |= not_forecast(model, features, calendar, start=served.start, end=served.end)
         pipeline.progress("forecasting", number, len(models))
-    return Forecast(schema.concat(parts, QUANTILES), silent)
+    return Forecast(members.speaking(schema.concat(parts, QUANTILES), "issued_at"), silent)

@@ -11,10 +11,13 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from tft_pipeline.contracts import ACTIONS, BARS, FEATURES, HOURLY_SENTIMENT, MENTIONS, QUALITY
 from tft_pipeline.crash_points import reached
-from tft_pipeline.errors import PipelineError, StaleWriterError
+from tft_pipeline.errors import ConfigError, PipelineError, StaleWriterError
+from tft_pipeline.orchestration.membership import TICKERS_TAG
 from tft_pipeline.orchestration.memory import MemoryWatch, of_this_process
 from tft_pipeline.orchestration.partitions import Window, window_of
+from tft_pipeline.orchestration.refusals import beside
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.schema import Table
 from tft_pipeline.storage.quality import mean_score
@@ -24,6 +27,9 @@ OWNERS = ["team:forecasting"]
 MAX_RETRIES = 4
 MEMORY_SAMPLED_SECONDS = 0.1
 FIRST_WAIT_SECONDS = 2.0  # doubled each time: about half a minute in all
+
+# What a run about some tickers may write: no decision, and no money, of the past.
+_OF_SOME_TICKERS = {ACTIONS, BARS, QUALITY, MENTIONS, HOURLY_SENTIMENT, FEATURES}
 
 _TABLES: dict[str, tuple[Table, ...]] = {}  # what each asset writes
 
@@ -37,11 +43,12 @@ def table_asset(
     deps: Sequence[dg.AssetsDefinition | dg.AssetDep] = (),
     kinds: Sequence[str] = (),
     warnings: Mapping[str, str] | None = None,
+    blocking: Mapping[str, str] | None = None,
     pool: str | None = None,
 ) -> Callable[[Callable[..., Result]], dg.AssetsDefinition]:
     """An asset that writes tables: where they lie, their columns with units, and a blocking check of their contract.
 
-    warnings: {name: description} of further checks, which warn and block nothing.
+    warnings, blocking: {name: description} of further checks, which warn and block nothing, or stop what comes after.
     """
     main = tables[0]
     columns = [
@@ -65,6 +72,10 @@ def table_asset(
                 description="The rows in PostgreSQL are as many as the ledger says, and keep the table's contract when read back.",
             ),
             *(dg.AssetCheckSpec(check, asset=name, description=text) for check, text in (warnings or {}).items()),
+            *(
+                dg.AssetCheckSpec(check, asset=name, blocking=True, description=text)
+                for check, text in (blocking or {}).items()
+            ),
         ]
         definition: dg.AssetsDefinition = dg.asset(
             group_name=group,
@@ -145,8 +156,11 @@ def begin(context: dg.AssetExecutionContext, pipeline: Pipeline) -> tuple[Stopwa
     """The asset's stopwatch, running, and the days it is about, claimed: whoever began before and lives on can no longer write them.
 
     A killed run's step process may outlive it (FAULTS 2), so the claim is taken here and not with the write.
+    The run's tag tft/tickers makes it one about these tickers only. Raises ConfigError: one is not followed, or the asset has no part
+    for some tickers alone.
     """
     name = context.asset_key.to_user_string()
+    pipeline.about(_tickers_of(context, name))
     window = window_of(context, pipeline.now(), pipeline.bars.delay)
     reached("asset: begun")
     _refuse_given_up(context)
@@ -154,6 +168,18 @@ def begin(context: dg.AssetExecutionContext, pipeline: Pipeline) -> tuple[Stopwa
     reached("asset: claimed")
     window = replace(window, generation=generation)
     return Stopwatch(pipeline, name, window), window
+
+
+def _tickers_of(context: dg.AssetExecutionContext, name: str) -> list[str] | None:
+    """The tickers that the run is about; None: all."""
+    tag = context.run.tags.get(TICKERS_TAG)
+    if tag is None:
+        return None
+    if not _OF_SOME_TICKERS.issuperset(_TABLES[name]):
+        raise ConfigError(
+            f"{name}: has no part of its own for some tickers (tag {TICKERS_TAG}={tag}); leave it out of the run, or leave out the tag."
+        )
+    return [ticker.strip() for ticker in tag.split(",") if ticker.strip()]
 
 
 def _refuse_given_up(context: dg.AssetExecutionContext) -> None:
@@ -218,6 +244,7 @@ def result(
         "quality": "none judged yet" if quality is None else round(quality, 4),
         "seconds": watch.stop(),
         **_content_hashes(written, window),
+        **(beside(watch.pipeline.database, tables_of(context.asset_key.to_user_string()), window) if window else {}),
         **{name: value for name, value in facts.items() if value is not None},
     }
     if picture is not None:

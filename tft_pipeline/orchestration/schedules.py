@@ -5,11 +5,12 @@ from datetime import date, datetime
 import dagster as dg
 
 from tft_pipeline.contracts import MODELS, TABLES
-from tft_pipeline.orchestration.healing import given_up_sentence, next_step
+from tft_pipeline.orchestration.healing import Restated, given_up_sentence, next_step
 from tft_pipeline.orchestration.jobs import refresh
 from tft_pipeline.orchestration.refreshes import RANGE_END, RANGE_START, going, tags, tries
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.schema import Table
+from tft_pipeline.storage.restatements import restated_days
 from tft_pipeline.storage.staleness import stale_days
 
 __all__ = ["RANGE_END", "RANGE_START", "WATCHED", "hourly_refresh"]
@@ -24,7 +25,7 @@ WATCHED: list[Table] = [table for table in TABLES if table is not MODELS]  # a m
     cron_schedule="3,13,23,33,43,53 * * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Each hour's data as soon as they are due; then whatever day since the beginning is missing or incomplete, oldest first.",
+    description="Each hour's data as soon as they are due; then whatever day since the beginning is missing or incomplete, oldest first; then what its source restated.",
 )
 def hourly_refresh(
     context: dg.ScheduleEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
@@ -40,7 +41,8 @@ def hourly_refresh(
         return dg.SkipReason(f"history begins on {first}, of which nothing is due yet at {now:%Y-%m-%d %H:%M} UTC")
     stale = stale_days(pipeline.reader, WATCHED, first=first, last=last, due=due)
     done = tries(context.instance, code_version=pipeline.code_version)
-    step = next_step(stale, done, last=last, due=due, delay=delay, now=now)
+    restated = [Restated(*found) for found in restated_days(pipeline.reader, first=first, last=last)]
+    step = next_step(stale, done, last=last, due=due, delay=delay, now=now, restated=restated)
     if step.given_up:
         context.log.warning(given_up_sentence(step.given_up))
     if step.days is None:

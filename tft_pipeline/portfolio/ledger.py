@@ -105,7 +105,10 @@ def _waiting(decisions: pd.DataFrame, bars: pd.DataFrame, since: int, delay: int
 
 
 def _due(actions: pd.DataFrame, since: int) -> deque[Action]:
-    """Actions effective from since on; of one moment splits first: a dividend is dollars a share as traded, after the split."""
+    """Splits and dividends effective from since on; of one moment splits first: a dividend is dollars a share as traded, after the split.
+
+    A rename moves no money: what is held under the former name stays at its last price until a decision about that name closes it.
+    """
     return deque(
         sorted(
             (
@@ -117,7 +120,7 @@ def _due(actions: pd.DataFrame, since: int) -> deque[Action]:
                     actions["value"],
                     strict=True,
                 )
-                if at >= since
+                if at >= since and kind in ("split", "dividend")
             ),
         )
     )

@@ -261,7 +261,7 @@ def action_rows(
     rows.loc[is_split, "value"] = rows.loc[is_split, "effective_at"].map(ratio)
     read_at = pd.Series([pd.Timestamp(now)] * len(rows), dtype=UTC)
     rows["known_at"] = _known_at(rows["effective_at"], timedelta(0), read_at)
-    return rows[ACTIONS.names]
+    return rows.assign(former=pd.Series(None, index=rows.index, dtype="str"))[ACTIONS.names]
 
 
 def _factor(moments: Seconds, splits: Iterable[Action]) -> Floats:

@@ -32,6 +32,7 @@ class Layout:
     columns: dict[str, str]
     named_by: tuple[str, str]
     may_be_null: tuple[str, ...] = ()
+    may_be_left_out: tuple[str, ...] = ()
 
 
 PRICES = ("open", "high", "low", "close", "volume")
@@ -42,7 +43,11 @@ BARS = Layout(
     PRICES,
 )
 ACTIONS = Layout(
-    "actions", {"ticker": "text", "effective_at": "time", "kind": "text", "value": "number"}, ("ticker", "effective_at")
+    "actions",
+    {"ticker": "text", "effective_at": "time", "kind": "text", "value": "number", "former": "text"},
+    ("ticker", "effective_at"),
+    ("former",),
+    ("former",),
 )
 POSTS = Layout(
     "posts",
@@ -102,14 +107,14 @@ def read(folder: Path, layout: Layout) -> Files | None:
     return Files(layout, pa.concat_tables(tables).combine_chunks(), paths, tuple(table.num_rows for table in tables))
 
 
-def check_tickers(files: Files) -> None:
-    """Raises SourceError for the first ticker that contracts.TICKER_PATTERN does not allow."""
-    column = files.table["ticker"]
-    wrong = [name for name in pc.unique(column).to_pylist() if not _TICKER.fullmatch(name)]
+def check_tickers(files: Files, name: str = "ticker") -> None:
+    """Raises SourceError for the first ticker in a column that contracts.TICKER_PATTERN does not allow."""
+    column = files.table[name]
+    wrong = [found for found in pc.unique(column).to_pylist() if found is not None and not _TICKER.fullmatch(found)]
     if wrong:
         files.refuse(
             np.asarray(pc.is_in(column, value_set=pa.array(wrong, column.type))),
-            lambda row: f"{files.value('ticker', row)!r} is no ticker",
+            lambda row: f"{files.value(name, row)!r} is no ticker",
             f"Tickers are upper case and match {TICKER_PATTERN}: write AAPL or BRK.B.",
         )
 
@@ -166,6 +171,9 @@ def _opened(path: Path, layout: Layout) -> pa.Table:
 
 def _typed(table: pa.Table, path: Path, layout: Layout) -> pa.Table:
     """table with the layout's columns in order, cast: text, timestamp[us, UTC], double, int64."""
+    for name in layout.may_be_left_out:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.large_string()))
     found, wanted = table.column_names, list(layout.columns)
     for problem, names in (("is missing", set(wanted) - set(found)), ("is unknown", set(found) - set(wanted))):
         if names:
@@ -221,7 +229,9 @@ def _cast(column: pa.ChunkedArray, kind: str, path: Path, name: str, first: Call
     number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
     if kind == "text" and (text or (name == "id" and pa.types.is_integer(dtype)) or pa.types.is_null(dtype)):
         clean = _valid(column.cast(pa.large_string()))
-        return clean if name in ("ticker", "kind") else pc.replace_substring(clean, "\0", "")  # PostgreSQL takes no NUL
+        return (
+            clean if name in ("ticker", "kind", "former") else pc.replace_substring(clean, "\0", "")
+        )  # PostgreSQL takes no NUL
     if kind == "count" and pa.types.is_floating(dtype):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, dtype), column)
         broken = np.flatnonzero(np.asarray(pc.fill_null(pc.not_equal(pc.floor(column), column), False)))

@@ -1,7 +1,8 @@
 """Bars, corporate actions and posts from a folder of Parquet files in one fixed layout.
 
     bars*.parquet      ticker, bar_start, bar_end, open, high, low, close, volume    UTC; prices as traded
-    actions*.parquet   ticker, effective_at, kind (split | dividend), value          optional
+    actions*.parquet   ticker, effective_at, kind (split | dividend | rename), value  optional; a rename has value 1 and
+                       a column more, former: the ticker under which the same share traded before
     posts*.parquet     id, created_at, channel, text, score                          optional
 
 Opening a folder reads and checks all of it, so that a bad row in the last file stops the work before the first
@@ -27,6 +28,7 @@ from tft_pipeline.sources.file_tables import Files
 from tft_pipeline.sources.protocols import Fetched, Span
 
 _HOUR_US = 3_600_000_000
+_KINDS = ["split", "dividend", "rename"]
 
 
 class FileBars:
@@ -101,10 +103,11 @@ class FileBars:
             "Add its bars or leave the action out.",
         )
         files.refuse(
-            ~np.asarray(pc.is_in(table["kind"], value_set=pa.array(["split", "dividend"], pa.large_string()))),
+            ~np.asarray(pc.is_in(table["kind"], value_set=pa.array(_KINDS, pa.large_string()))),
             lambda row: f"kind {files.value('kind', row)!r} is unknown",
-            "Write split (new shares per old) or dividend (USD a share).",
+            "Write split (new shares per old), dividend (USD a share) or rename (value 1, and the former ticker in former).",
         )
+        _check_renames(files)
         value = table["value"].to_numpy()
         files.refuse(
             ~((value > 0) & np.isfinite(value)),
@@ -161,6 +164,26 @@ class FilePosts:
         return Fetched(frame[names].sort_values(list(contracts.POSTS.key), kind="stable", ignore_index=True), {})
 
 
+def _check_renames(files: Files) -> None:
+    """Raises SourceError for a rename without a former ticker, one of a ticker to itself, and for a former ticker of anything else."""
+    file_tables.check_tickers(files, "former")
+    renames, named = np.asarray(pc.equal(files.table["kind"], "rename")), np.asarray(files.table["former"].is_valid())
+    files.refuse(renames & ~named, "a rename without a former ticker", "Write it into the column former.")
+    files.refuse(
+        named & ~renames,
+        lambda row: f"a {files.value('kind', row)} with a former ticker",
+        "Only a rename has one: leave it null.",
+    )
+    same = np.asarray(pc.fill_null(pc.equal(files.table["former"], files.table["ticker"]), False))
+    files.refuse(same, "a ticker is renamed to itself", "Leave the row out.")
+    value = files.table["value"].to_numpy()
+    files.refuse(
+        renames & (value != 1),
+        lambda row: f"value {value[row]:g} of a rename is not 1",
+        "Write 1: a share stays one share.",
+    )
+
+
 def _check_times(files: Files) -> npt.NDArray[np.int64]:
     """(n_rows,) microseconds that each bar lasts. Raises SourceError for a bar that is not a bar of an hour at most."""
     start, end = (files.table[name].cast(pa.int64()).to_numpy() for name in ("bar_start", "bar_end"))
@@ -207,7 +230,9 @@ def _by_the_hour(bars: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _completed(frame: pd.DataFrame, source: str, *, known_at: str) -> pd.DataFrame:
     """frame with `source` and `known_at`; texts as pandas str."""
-    texts = {name: "str" for name in ("ticker", "kind", "post_id", "channel", "text") if name in frame.columns}
+    texts = {
+        name: "str" for name in ("ticker", "kind", "former", "post_id", "channel", "text") if name in frame.columns
+    }
     frame = frame.astype(texts)
     return frame.assign(
         source=pd.Series([source] * len(frame), dtype="str", index=frame.index), known_at=frame[known_at]

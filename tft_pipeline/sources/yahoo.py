@@ -87,6 +87,7 @@ class YahooBars:
     A ticker is `AAPL` or `BRK-B`; with TFT_CALENDAR=24/7 a crypto pair such as `BTC-USD`, with 24/5 a currency pair such as `EUR-USD`,
     which Yahoo calls EURUSD=X, both in dollars. A ticker's problem is a sentence in `Fetched.problems`, also where rows came with it:
     bars left out, a span cut to Yahoo's reach.
+    Yahoo tells of no renames: a ticker that was renamed is an unknown symbol to it, or one that answers as another.
     """
 
     name = "yahoo"

@@ -29,3 +29,13 @@ def stale_days(database: Database, tables: Sequence[Table], *, first: date, last
             {"first": first, "last": last, "due": due, "tables": [table.name for table in tables]},
         ).fetchall()
     return [day for (day,) in rows]
+
+
+def written_days(database: Database, table: Table, *, first: date, last: date) -> list[date]:
+    """Days from first to last, both included, of which the table has a slice, complete or not; ascending."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            "SELECT slice_day FROM ops.slices WHERE table_name = %s AND slice_day BETWEEN %s AND %s ORDER BY slice_day",
+            (table.name, first, last),
+        ).fetchall()
+    return [day for (day,) in rows]

@@ -89,7 +89,10 @@ def make_actions(*rows: tuple[str, str, str, float]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["ticker", "effective_at", "kind", "value"])
     frame["effective_at"] = pd.to_datetime(frame["effective_at"], utc=True, format="ISO8601").astype(UTC)
     frame = frame.assign(source="files", known_at=frame["effective_at"])
-    return frame.astype({"ticker": "str", "kind": "str", "value": float, "source": "str"})[ACTIONS.names]
+    frame = frame.assign(former=None)
+    return frame.astype({"ticker": "str", "kind": "str", "value": float, "source": "str", "former": "str"})[
+        ACTIONS.names
+    ]
 
 
 def with_actions(bars: pd.DataFrame, actions: pd.DataFrame) -> pd.DataFrame:
@@ -103,5 +106,6 @@ def real(folder: Path, start: str, end: str) -> tuple[pd.DataFrame, pd.DataFrame
     bars = bars[(bars["bar_start"] >= at(start)) & (bars["bar_start"] < at(end))].reset_index(drop=True)
     bars = bars.assign(source="files", known_at=bars["bar_end"]).astype({"volume": float, "source": "str"})
     actions = pd.read_parquet(folder / "actions.parquet")
-    actions = actions.assign(source="files", known_at=actions["effective_at"]).astype({"source": "str"})
+    actions = actions.assign(source="files", known_at=actions["effective_at"], former=None)
+    actions = actions.astype({"source": "str", "former": "str"})
     return bars[BARS.names], actions[ACTIONS.names]

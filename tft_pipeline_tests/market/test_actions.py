@@ -1,7 +1,7 @@
 import pandas as pd
 
-from tft_pipeline.contracts import ACTIONS
-from tft_pipeline.market.actions import dividend_on, split_factor
+from tft_pipeline.contracts import ACTIONS, BARS
+from tft_pipeline.market.actions import dividend_on, renamed, split_factor
 from tft_pipeline.schema import validate
 from tft_pipeline_tests.features.bars import make_actions, make_bars
 
@@ -80,3 +80,55 @@ def test_no_actions_and_no_bars_are_no_trouble():
     actions = make_actions(("AAPL", DAYS[1], "split", 2.0), ("AAPL", DAYS[1], "dividend", 2.0))
     assert split_factor(make_bars([], 100.0), actions).empty
     assert dividend_on(make_bars([], 100.0), actions).empty
+
+
+def renames(*rows: tuple[str, str, str]) -> pd.DataFrame:
+    """ACTIONS of (ticker, effective_at, former)."""
+    frame = make_actions(*[(ticker, moment, "rename", 1.0) for ticker, moment, _ in rows])
+    return frame.assign(former=pd.Series([former for *_, former in rows], dtype="str"))
+
+
+def told(frame: pd.DataFrame) -> list[str]:
+    return [f"{ticker} {at:%d}" for ticker, at in zip(frame["ticker"], frame["bar_start"], strict=True)]
+
+
+def test_a_renamed_tickers_bars_go_on_under_the_new_name():
+    bars = pd.concat(
+        [make_bars(DAYS[:2], 180.0, ticker="FB"), make_bars(DAYS[2:], 190.0, ticker="META")], ignore_index=True
+    )
+    actions = renames(("META", DAYS[2], "FB"))
+    assert told(renamed(bars, actions, time="bar_start")) == [f"META 0{day}" for day in (4, 5, 6, 7, 8)]
+    assert told(renamed(bars, actions.iloc[:0], time="bar_start")) == told(bars)  # not known yet
+    assert validate(renamed(bars, actions, time="bar_start"), BARS)["close"].tolist() == [180, 180, 190, 190, 190]
+
+
+def test_a_symbol_that_another_company_had_before_or_takes_after_is_another_share():
+    both = pd.concat([make_bars(DAYS, 180.0, ticker="FB"), make_bars(DAYS, 11.0, ticker="META")], ignore_index=True)
+    found = renamed(both, renames(("META", DAYS[2], "FB")), time="bar_start")
+    assert told(found) == ["META 04", "META 05", "FB 06", "FB 07", "FB 08", "META 06", "META 07", "META 08"]
+    assert found["close"].tolist() == [180, 180, 180, 180, 180, 11, 11, 11]
+
+
+def test_renames_follow_each_other_and_a_name_may_come_back():
+    bars = pd.concat(
+        [make_bars([day], 10.0, ticker=name) for day, name in zip(DAYS, ["A", "B", "B", "C", "A"], strict=True)],
+        ignore_index=True,
+    )
+    there = renames(("B", DAYS[1], "A"), ("C", DAYS[3], "B"))
+    assert told(renamed(bars, there, time="bar_start")) == ["C 04", "C 05", "C 06", "C 07", "A 08"]
+    back = renames(("B", DAYS[1], "A"), ("C", DAYS[3], "B"), ("A", DAYS[4], "C"))
+    assert told(renamed(bars, back, time="bar_start")) == [f"A 0{day}" for day in (4, 5, 6, 7, 8)]
+
+
+def test_a_split_of_the_former_ticker_is_the_new_ones():
+    actions = make_actions(("FB", DAYS[1], "split", 2.0), ("FB", DAYS[4], "split", 3.0))
+    found = renamed(actions, renames(("META", DAYS[2], "FB")), time="effective_at")
+    assert found[["ticker", "value"]].values.tolist() == [["META", 2.0], ["FB", 3.0]]
+    bars = renamed(make_bars(DAYS[:2], 100.0, ticker="FB"), renames(("META", DAYS[2], "FB")), time="bar_start")
+    assert split_factor(bars, found).tolist() == [1.0, 2.0]
+
+
+def test_without_bars_or_renames_nothing_happens():
+    assert renamed(make_bars([], 1.0), renames(("META", DAYS[2], "FB")), time="bar_start").empty
+    bars = make_bars(DAYS, 1.0)
+    pd.testing.assert_frame_equal(renamed(bars, make_actions(("AAPL", DAYS[1], "split", 2.0)), time="bar_start"), bars)

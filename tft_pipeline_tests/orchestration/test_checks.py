@@ -108,7 +108,9 @@ def bars_files(folder: Path, *, last_day_crossed: bool) -> None:
     rows["volume"] = 100.0
     if last_day_crossed:
         rows.loc[rows["bar_start"] >= "2026-01-07", "high"] = 8.0
-    pd.concat([rows.assign(ticker=ticker) for ticker in ("AAA", "BBB")]).to_parquet(folder / "bars.parquet", index=False)
+    pd.concat([rows.assign(ticker=ticker) for ticker in ("AAA", "BBB")]).to_parquet(
+        folder / "bars.parquet", index=False
+    )
 
 
 def test_a_day_below_the_floor_stops_what_is_built_on_it_and_shows_what_was_refused(

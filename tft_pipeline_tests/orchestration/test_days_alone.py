@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tft_pipeline import config
-from tft_pipeline.contracts import BARS, DECISIONS, EQUITY, FEATURES, POSITIONS, QUALITY, TRADES
+from tft_pipeline.contracts import ACTIONS, BARS, DECISIONS, EQUITY, FEATURES, POSITIONS, QUALITY, TRADES
 from tft_pipeline.errors import PipelineError
 from tft_pipeline.market.sessions import Calendar
 from tft_pipeline.orchestration import launch
@@ -148,6 +148,28 @@ def test_a_fill_keeps_the_price_that_was_known_when_it_was_made(run: Run, databa
     correct(database, DAYS[1], at(DAYS[3], 12))
     run("portfolio", DAYS[0], DAYS[-1])
     assert hashes(database, EQUITY) == first  # a close that is long past is no later mark's
+
+
+def test_a_split_that_was_heard_of_late_is_in_the_books_from_its_own_day_on(run: Run, database: Database) -> None:
+    for day in DAYS[:2]:
+        decide(database, day, 0.1)
+    run("portfolio", DAYS[0], DAYS[-1])
+    before = read(database, POSITIONS)
+    split = pd.DataFrame({
+        "ticker": ["AAA"], "effective_at": at(DAYS[2], 14), "kind": "split", "value": 2.0, "source": "files", "known_at": at(DAYS[4], 12),
+    })  # fmt: skip
+    for column in set(ACTIONS.names) - set(split.columns):
+        split[column] = pd.Series([None], dtype="str")
+    write(database, {ACTIONS: split.astype(ACTIONS.empty().dtypes.to_dict())}, [DAYS[2]], **BY)
+    run("portfolio", DAYS[2], DAYS[2])
+    after = read(database, POSITIONS)
+    held = [rows[rows["ticker"] == "AAA"].set_index("marked_at")["quantity"] for rows in (before, after)]
+    ratio = (held[1] / held[0]).groupby(lambda moment: moment.date()).last()
+    assert ratio.loc[DAYS[2] :].tolist() == [2.0, 2.0, 2.0]
+    assert (ratio.loc[: DAYS[1]] == 1.0).all()
+    alone = hashes(database, EQUITY, TRADES, POSITIONS)
+    run("portfolio", DAYS[0], DAYS[-1])
+    assert hashes(database, EQUITY, TRADES, POSITIONS) == alone
 
 
 def test_a_day_that_has_not_begun_is_refused(run: Run) -> None:

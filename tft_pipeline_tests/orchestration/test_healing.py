@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from tft_pipeline.orchestration import healing
-from tft_pipeline.orchestration.healing import MOST_DAYS, Step, Try, next_step
+from tft_pipeline.orchestration.healing import MOST_DAYS, Restated, Step, Try, next_step
 
 NOW = datetime(2026, 1, 8, 15, 3, tzinfo=UTC)
 TODAY = date(2026, 1, 8)
@@ -165,3 +165,81 @@ def test_a_slow_source_is_not_asked_before_it_can_answer() -> None:
     early = ended(TODAY, TODAY, at(8, 15, 3))  # up to 14:48, and 15:00 is due
     found = step(TODAY, tries=(early,), now=at(8, 15, 23), delay=fifteen)
     assert found.days == (TODAY, TODAY)
+
+
+# What a source restated -----------------------------------------------------------------------------------------------
+
+
+def restated(number: int, *, since: datetime | None = None, noted_at: datetime | None = None) -> Restated:
+    since = since or at(8, 10)
+    return Restated(day(number), since, noted_at or since)
+
+
+def again(*days: Restated, stale: tuple[date, ...] = (), tries: tuple[Try, ...] = (), now: datetime = NOW) -> Step:
+    due = now.replace(minute=0)
+    return next_step(stale, tries, last=now.date(), due=due, delay=timedelta(0), now=now, restated=days)
+
+
+def test_a_restated_day_is_asked_for_alone_and_nothing_after_it() -> None:
+    found = again(restated(6))
+    assert (found.days, found.through) == ((day(6), day(6)), day(6))
+    assert found.reason == "2026-01-06 was restated by its source"
+    done = Try(day(6), day(6), day(6), at(8, 15), failed=False)
+    assert step(tries=(done,)).days is None  # nothing is owed
+
+
+def test_neighbours_that_were_restated_share_a_run_and_others_do_not() -> None:
+    found = again(restated(2), restated(5), restated(6))
+    assert found.days == (day(2), day(2))
+    assert found.reason == "2026-01-02 was restated by its source; 3 days were"
+    found = again(restated(5), restated(6))
+    assert (found.days, found.through) == ((day(5), day(6)), day(6))
+
+
+def test_what_is_missing_comes_before_what_was_restated() -> None:
+    assert again(restated(6), stale=(TODAY,)).days == (TODAY, TODAY)
+    assert again(restated(6), stale=(day(5),)).days == (day(5), TODAY)  # and takes it along
+    assert again(restated(6), stale=(day(6),)).days == (day(6), TODAY)
+
+
+def test_a_missing_day_that_waits_holds_up_no_restated_one() -> None:
+    silent = ended(day(7), TODAY, at(8, 15, 3))
+    assert step(day(7), tries=(silent,), now=at(8, 15, 13)).days is None
+    assert again(restated(6), stale=(day(7),), tries=(silent,), now=at(8, 15, 13)).days == (day(6), day(6))
+
+
+def test_a_day_restated_time_and_again_waits_one_hour_two_four_and_then_six() -> None:
+    tries: list[Try] = []
+    asked: list[float] = []
+    begin, now = at(8, 0), at(8, 0)
+    while now < begin + timedelta(hours=48):
+        found = again(restated(6, since=begin, noted_at=now), tries=tuple(tries), now=now)
+        if found.days is not None:
+            tries.append(ended(day(6), day(6), now))
+            asked.append((now - begin) / timedelta(hours=1))
+        now += timedelta(minutes=10)
+    assert asked == [0, 1, 3, 7, 13, 19, 25, 31, 37, 43]
+
+
+def test_a_restated_day_that_waits_says_until_when() -> None:
+    done = ended(day(6), day(6), at(8, 15, 3))
+    assert again(restated(6), tries=(done,), now=at(8, 15, 13)).reason == (
+        "2026-01-06 was restated again after 1 run and is tried again at 2026-01-08 16:03 UTC"
+    )
+
+
+def test_a_restated_day_that_cannot_be_read_is_given_up_and_named() -> None:
+    tries = [ended(day(6), day(6), at(6, 0) + timedelta(hours=6 * n)) for n in range(8)]
+    whole = ended(TODAY, TODAY, at(8, 14))
+    found = again(restated(6, since=at(5, 0)), tries=(*tries, whole))
+    assert found.days is None
+    assert list(found.given_up) == [day(6)]
+    fresh = again(restated(6, since=at(5, 0), noted_at=at(7, 10)), tries=(*tries, whole), now=at(9, 10))
+    assert fresh.days == (day(6), day(6))  # it was settled since, and noted anew
+
+
+def test_after_a_failed_run_restated_days_wait_too() -> None:
+    failed = ended(TODAY, TODAY, at(8, 15, 3), failed=True)
+    assert again(restated(6), tries=(failed,), now=at(8, 15, 3)).reason == (
+        "the newest refresh failed; restated days are asked for after 2026-01-08 15:13 UTC"
+    )

@@ -84,7 +84,7 @@ def test_a_correction_is_known_from_when_it_came_by_all_that_it_enters(pipeline:
 
 
 def test_a_split_of_any_age_counts_and_one_that_is_still_to_come_does_not(pipeline: Pipeline) -> None:
-    split = {"ticker": ["AAPL"], "kind": "split", "value": 2.0, "source": "test"}
+    split = {"ticker": ["AAPL"], "kind": "split", "value": 2.0, "source": "test", "former": None}
     for effective_at, told in ((pd.Timestamp("2021-01-04T14:00Z"), at(7.5)), (at(20), at(3))):
         row = pd.DataFrame({**split, "effective_at": effective_at, "known_at": told}).astype(ACTIONS.empty().dtypes.to_dict())  # fmt: skip
         write(pipeline.database, {ACTIONS: row}, [effective_at.date()], **BY)

@@ -80,5 +80,5 @@ def test_a_contract_check_that_fails_stops_what_comes_after(settings: Settings, 
     with database.connect() as connection:
         rows = connection.execute("SELECT DISTINCT table_name FROM ops.slices").fetchall()
     assert {name for (name,) in rows} == {
-        "market.actions", "market.bars", "sentiment.posts", "sentiment.mentions", "sentiment.hourly",
+        "market.actions", "market.bars", "sentiment.posts", "sentiment.coverage", "sentiment.mentions", "sentiment.hourly",
     }  # fmt: skip

@@ -44,8 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small market of files."""
     made = tmp_path_factory.mktemp("market")
     starts = pd.date_range("2026-01-05 14:00", periods=80, freq="h", tz="UTC").as_unit("us")
-    prices = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100.0}
+    prices = {"open": 10.0, "high": 11.0, "low": 9.0, "volume": 100.0}
     bars = pd.DataFrame({"ticker": "AAA", "bar_start": starts, "bar_end": starts + pd.Timedelta(hours=1), **prices})
+    bars["close"] = 10 + bars.index / 1000  # no bar repeats the one before
     bars.to_parquet(made / "bars.parquet")
     return made
 

@@ -126,7 +126,7 @@ def correct(database: Database, ticker: str, bar_start: pd.Timestamp, known_at: 
 
 
 def split(database: Database, ticker: str, effective_at: pd.Timestamp, known_at: pd.Timestamp) -> None:
-    rows = pd.DataFrame({"ticker": [ticker], "effective_at": effective_at, "kind": "split", "value": 2.0, "source": "test", "known_at": known_at})  # fmt: skip
+    rows = pd.DataFrame({"ticker": [ticker], "effective_at": effective_at, "kind": "split", "value": 2.0, "source": "test", "known_at": known_at, "former": None})  # fmt: skip
     rows = rows.astype(ACTIONS.empty().dtypes.to_dict())
     assert write(database, {ACTIONS: rows}, [effective_at.date()], **BY)[ACTIONS.name].rows_written == 1
 

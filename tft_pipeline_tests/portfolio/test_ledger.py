@@ -424,3 +424,12 @@ def test_a_thousand_days_of_twenty_tickers_take_seconds():
     found = advance(State.opening(PortfolioSettings()), frame, actions(), decided, PortfolioSettings())
     assert time.perf_counter() - started < 10
     assert len(found.equity) == n
+
+
+def test_a_rename_moves_no_money():
+    t = MONDAY
+    prices = [("AAA", t[k], 100.0, 100.0) for k in range(3)]
+    decided = [("AAA", t[1], 0.5)]
+    plain, renamed = (run(prices, decided, acted) for acted in ((), [("AAA", t[2], "rename", 1.0)]))
+    assert_frame_equal(renamed.equity, plain.equity)
+    assert_frame_equal(renamed.trades, plain.trades)

@@ -423,7 +423,7 @@ def test_bad_actions_are_refused(tmp_path):
     folder(tmp_path, bars=bars(), actions=actions(kind=["split", "merger"]))
     assert refused(tmp_path) == (
         "F/actions.parquet: row 1 (SPY 2024-01-02 15:00:00.000000+00:00): kind 'merger' is unknown. "
-        "Write split (new shares per old) or dividend (USD a share)."
+        "Write split (new shares per old), dividend (USD a share) or rename (value 1, and the former ticker in former)."
     )
     for value in (0.0, -1.0, np.inf):
         folder(tmp_path, actions=actions(value=[7.0, value]))
@@ -500,3 +500,27 @@ def test_real_minutes_become_the_hours_worked_out_by_hand(shared_data):
         ]  # fmt: skip
         assert row["volume"] == pytest.approx(inside["volume"].sum())
         assert row["bar_end"] == start + pd.Timedelta(hours=1)
+
+
+def test_a_rename_names_the_former_ticker(tmp_path: Path) -> None:
+    made = actions(kind=["rename", "dividend"], value=[1.0, 1.25], former=["AAPX", None])
+    source = FileBars(folder(tmp_path, bars=bars(), actions=made))
+    acted = schema.validate(source.actions(["AAPL", "SPY"], EVER).frame, contracts.ACTIONS)
+    assert acted[["ticker", "kind", "value"]].values.tolist() == [["AAPL", "rename", 1.0], ["SPY", "dividend", 1.25]]
+    assert acted["former"].iloc[0] == "AAPX"
+    assert acted["former"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kind": ["rename", "dividend"], "value": [1.0, 1.25]}, "a rename without a former ticker. Write it into the column former."),
+        ({"kind": ["rename", "dividend"], "value": [2.0, 1.25], "former": ["AAPX", None]}, "value 2 of a rename is not 1"),
+        ({"kind": ["rename", "dividend"], "value": [1.0, 1.25], "former": ["../x", None]}, "'../x' is no ticker"),
+        ({"kind": ["rename", "dividend"], "value": [1.0, 1.25], "former": ["AAPL", None]}, "a ticker is renamed to itself"),
+        ({"former": [None, "SPX"]}, "a dividend with a former ticker. Only a rename has one: leave it null."),
+    ],
+)  # fmt: skip
+def test_a_rename_that_makes_no_sense_is_refused(tmp_path: Path, changed: dict[str, list[object]], said: str) -> None:
+    folder(tmp_path, bars=bars(), actions=actions(**changed))
+    assert said in refused(tmp_path)

@@ -40,6 +40,8 @@ def frame(
 
 
 def _values(table: Table, column: Column, n: int) -> object:
+    if column.nullable:
+        return pd.Series([None] * n, dtype="str" if column.dtype == "text" else object)
     if column.dtype == "text":
         if column.name in table.key and column.allowed is None:
             return pd.Series([f"{column.name}-{i}" for i in range(n)], dtype="str")

@@ -62,13 +62,13 @@ def _to_the_last_mark(pipeline: Pipeline, window: Window) -> Window:
 
 
 def _advanced(pipeline: Pipeline, window: Window) -> Advanced:
-    """The window's trades, positions and marks, each day with the bars as they were known at its end."""
+    """The window's trades, positions and marks, each day with the bars as they were known at its end, and the actions that happened."""
     before = last_mark(pipeline.database, before=window.start)
     peak = (peak_equity_cents(pipeline.database, before=window.start) or 0) if before else 0
     positions = [before.positions] if before else []
     marks = [before.equity] if before else []
     trades: list[pd.DataFrame] = []
-    for piece in pieces(pipeline, window, [BARS, ACTIONS], since=window.before(WAITING_DAYS)):
+    for piece in pieces(pipeline, window, [BARS], since=window.before(WAITING_DAYS)):
         held = schema.concat(marks, EQUITY)
         state, since = State.opening(pipeline.settings.portfolio), piece.start
         if len(held):
@@ -82,7 +82,9 @@ def _advanced(pipeline: Pipeline, window: Window) -> Advanced:
         moved = advance(
             state,
             read(pipeline.database, BARS, waiting_since, piece.end, as_of=piece.known),
-            read(pipeline.database, ACTIONS, since, piece.end, as_of=piece.known),
+            # Not as of the piece: shares were split and dividends paid when they were, whenever we heard of it. A day whose action came
+            # late is asked for again (`restating`), and takes all days after it along.
+            read(pipeline.database, ACTIONS, since, piece.end, as_of=pipeline.now()),
             read(pipeline.database, DECISIONS, waiting_since, piece.end),
             pipeline.settings.portfolio,
             delay=pipeline.bars.delay,
