@@ -13,6 +13,7 @@ from dagster_shared.error import SerializableErrorInfo
 from tft_pipeline import config, errors
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import PipelineError
+from tft_pipeline.orchestration import processes
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
 
@@ -51,14 +52,14 @@ def run(
     """
     resolved = definitions.resolve_job_def(job)
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    day, tags = None, None
+    day, tags = None, processes.tags()
     if first is not None and last is not None:
         if isinstance(resolved.partitions_def, dg.DynamicPartitionsDefinition):
             instance.add_dynamic_partitions(TRAINING_DAYS.name or "", [first.isoformat()])
         if first == last:
             day = first.isoformat()
         else:
-            tags = {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
+            tags |= {RANGE_START: first.isoformat(), RANGE_END: last.isoformat()}
     outcome = resolved.execute_in_process(
         instance=instance,
         partition_key=day,
