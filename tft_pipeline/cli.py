@@ -18,6 +18,8 @@ from tft_pipeline.cli_universe import app as universe
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import ConfigError, PipelineError, in_words
 
+INTERRUPTED = 128 + 2  # as shells tell who was ended by SIGINT
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 app.add_typer(universe, name="universe")
@@ -31,9 +33,10 @@ def main() -> None:
         Console(stderr=True, highlight=False).print(f"[bold red]error[/] {type(error).__name__}: ", end="")
         sys.stderr.write(f"{in_words(error) if isinstance(error, OSError) else error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was committed stays, and the same command goes on from there\n")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer has caught ctrl-c, and says nothing
+            sys.stderr.write("interrupted; what was committed stays, and the same command goes on from there\n")
+        raise
 
 
 @app.callback(invoke_without_command=True)
@@ -211,7 +214,7 @@ def doctor(
             "--repair",
             help="Make Dagster's record say what PostgreSQL holds. Missing and untrue events are written anew from the ledger. Events of days "
             "without rows are deleted from Dagster's event log, for Dagster cannot wipe single days, and an observation says so. Runs that "
-            "are in progress for longer than a run may take are ended. No row of the pipeline's own tables is changed.",
+            "are in progress for longer than a run may take, or whose command line was killed, are ended. No row of the pipeline's own tables is changed.",
         ),
     ] = False,
     deep: Annotated[

@@ -13,6 +13,7 @@ from dagster_shared.error import SerializableErrorInfo
 from tft_pipeline import config, errors
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import PipelineError
+from tft_pipeline.orchestration import processes
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
 
@@ -65,7 +66,7 @@ def run(
     outcome = resolved.execute_in_process(
         instance=instance,
         partition_key=day,
-        tags={**(tags or {}), **of_range},
+        tags={**processes.tags(), **(tags or {}), **of_range},
         asset_selection=[dg.AssetKey(asset) for asset in assets] or None,
         raise_on_error=False,
         run_config={**quiet, **(run_config or {})},

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import StorageError
-from tft_pipeline.orchestration import launch
+from tft_pipeline.orchestration import launch, processes
 from tft_pipeline.orchestration.forgetting import forget
 from tft_pipeline.orchestration.reconciling import GRACE, Records, Unrecorded, compare
 from tft_pipeline.orchestration.reporting import partitioned_assets, tables_of
@@ -29,10 +29,11 @@ _PARTITION_TAG = "dagster/partition"
 
 @dataclass(frozen=True)
 class Overdue:
-    """A run that Dagster calls in progress for longer than a run may take."""
+    """A run that Dagster calls in progress for longer than a run may take, or whose command line has ended without a word."""
 
     run: dg.DagsterRun
     since: datetime
+    why: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,6 @@ class Disagreements:
 
     records: Records
     overdue: Sequence[Overdue]
-    allowed_seconds: int
 
     def sentences(self) -> list[str]:
         """One for each asset and kind, in the order of the flow, then one for each run."""
@@ -66,7 +66,7 @@ class Disagreements:
         about = f", {first}" + (f" to {last}" if last != first else "") if first else ""
         return (
             f"run {run.run_id[:8]} ({run.job_name}{about}): {run.status.value.lower()} since {one.since:%Y-%m-%d %H:%M} UTC, "
-            f"longer than the {self.allowed_seconds:,} s that a run may take"
+            f"{one.why}"
         )
 
 
@@ -117,22 +117,28 @@ def disagreements(instance: dg.DagsterInstance, database: Database) -> Disagreem
     allowed = instance.run_monitoring_max_runtime_seconds
     grace = timedelta(seconds=allowed) if allowed else GRACE
     records = compare(instance, database, partitioned_assets(), now=datetime.now(UTC), grace=grace)
-    return Disagreements(records, overdue(instance), allowed)
+    return Disagreements(records, overdue(instance))
 
 
 def overdue(instance: dg.DagsterInstance) -> list[Overdue]:
-    """Runs that have been in progress for longer than run monitoring allows, oldest first; none where it allows any time."""
+    """Runs in progress that nothing will end where no daemon looks, oldest first.
+
+    They have been at it for longer than run monitoring allows, which may be any time, or their process is gone.
+    """
     allowed = instance.run_monitoring_max_runtime_seconds
-    if not allowed:
-        return []
     before = datetime.now(UTC) - timedelta(seconds=allowed + SPARE_SECONDS)
     found = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=_IN_PROGRESS)):
         # A run that did not come to start has been at it since its status last changed.
         started = record.start_time
         since = datetime.fromtimestamp(started, UTC) if started is not None else record.update_timestamp
-        if since < before:
-            found.append(Overdue(record.dagster_run, since))
+        if processes.ended(record.dagster_run) and _goes_on(instance, record.dagster_run):
+            why = f"but {processes.of(record.dagster_run)}, which it went on in, has ended"
+        elif allowed and since < before:
+            why = f"longer than the {allowed:,} s that a run may take"
+        else:
+            continue
+        found.append(Overdue(record.dagster_run, since, why))
     return sorted(found, key=lambda one: one.since)
 
 
@@ -184,9 +190,15 @@ def _by_asset(found: Iterable[Unrecorded]) -> dict[str, list[Unrecorded]]:
     return by_asset
 
 
+def _goes_on(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Still, after its process was seen to be gone: else it had just said how it ended."""
+    now = instance.get_run_by_id(run.run_id)
+    return now is not None and not now.is_finished
+
+
 def _end(instance: dg.DagsterInstance, one: Overdue) -> None:
     """As run monitoring would; a process that lives on finds its claims on slices taken by the next run (storage.slices)."""
-    why = f"ended by `tft-pipeline doctor --repair`: in progress since {one.since:%Y-%m-%d %H:%M} UTC, longer than a run may take"
+    why = f"ended by `tft-pipeline doctor --repair`: in progress since {one.since:%Y-%m-%d %H:%M} UTC, {one.why}"
     if one.run.status is dg.DagsterRunStatus.CANCELING:
         instance.report_run_canceled(one.run, why)
     else:

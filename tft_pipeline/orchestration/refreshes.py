@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
+from tft_pipeline.orchestration import processes
 from tft_pipeline.orchestration.healing import Step, Try
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -53,7 +54,7 @@ def tries(instance: dg.DagsterInstance, *, code_version: str) -> Sequence[Try]:
 def going(instance: dg.DagsterInstance) -> str | None:
     """A sentence about the run that a further refresh has to wait for; None where there is none."""
     for job in WRITING_JOBS:
-        for record in instance.get_run_records(dg.RunsFilter(job_name=job, statuses=GOING), limit=1):
+        for record in at_work(instance, job):
             run = record.dagster_run
             return (
                 f"{job} run {run.run_id[:8]} ({_days(run)}) is {run.status.value.lower().replace('_', ' ')} since "
@@ -66,6 +67,12 @@ def going(instance: dg.DagsterInstance) -> str | None:
         if retried and datetime.now(UTC) - ended < _RETRIED_WITHIN:
             return f"refresh run {run.run_id[:8]} ({_days(run)}) crashed, and Dagster is about to retry it"
     return None
+
+
+def at_work(instance: dg.DagsterInstance, job: str) -> Sequence[dg.RunRecord]:
+    """Runs of the job that are going, newest first. A command line's whose process is gone is not: run monitoring ends it at its next look."""
+    records = instance.get_run_records(dg.RunsFilter(job_name=job, statuses=GOING))
+    return [record for record in records if not processes.ended(record.dagster_run)]
 
 
 def _try(run: dg.DagsterRun) -> Try:

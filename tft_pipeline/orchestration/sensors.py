@@ -10,7 +10,7 @@ from tft_pipeline.monitoring.policy import retrain_request
 from tft_pipeline.orchestration.jobs import retrain
 from tft_pipeline.orchestration.partitions import TRAINING_DAYS
 from tft_pipeline.orchestration.reconciling import compare
-from tft_pipeline.orchestration.refreshes import GOING
+from tft_pipeline.orchestration.refreshes import at_work
 from tft_pipeline.orchestration.reporting import partitioned_assets
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.storage.audit import reaches_to
@@ -41,7 +41,7 @@ def drift_sensor(
         reached = reaches_to(pipeline.reader, table, target)
         if reached is None or reached < config.day_start(target + timedelta(days=1)):
             return dg.SkipReason(f"{table.name} of {target} is not complete yet: the hourly refresh comes first")
-    for record in context.instance.get_run_records(dg.RunsFilter(job_name=retrain.name, statuses=GOING), limit=1):
+    for record in at_work(context.instance, retrain.name):
         return dg.SkipReason(
             f"retrain run {record.dagster_run.run_id[:8]} is in progress: what it leaves is judged after it"
         )

@@ -97,7 +97,7 @@ class Supervisor:
             if kept.process.poll() is None:
                 kept.process.terminate()
         _ask(self._orphans)
-        _, alive = psutil.wait_procs(alive, timeout=STOP_SECONDS)
+        alive = _left_after(STOP_SECONDS, alive)
         # What was started while we asked is in the sessions now.
         alive += [process for kept in self._kept.values() for process in session(kept.process.pid)]
         _kill(alive)
@@ -145,8 +145,7 @@ def stop_left_behind(leaders: Sequence[Identity]) -> int:
     """Stop who still runs of another program's leaders, with their sessions; how many processes that was."""
     alive = [process for identity in leaders if is_alive(identity) for process in session(identity[0])]
     _ask(alive)
-    _, stubborn = psutil.wait_procs(alive, timeout=STOP_SECONDS)
-    _kill(stubborn)
+    _kill(_left_after(STOP_SECONDS, alive))
     return len(alive)
 
 
@@ -193,4 +192,20 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=5)
+    _left_after(5, processes)
+
+
+def _left_after(seconds: float, processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Who still lives when all have ended, or so many seconds are over. Not psutil.wait_procs: where the first process of a container asks
+    for nobody's status, who was adopted by it stays in the table for ever."""
+    ends = time.monotonic() + seconds
+    while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < ends:
+        time.sleep(0.02)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

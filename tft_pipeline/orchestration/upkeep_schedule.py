@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from tft_pipeline.orchestration.jobs import upkeep
-from tft_pipeline.orchestration.refreshes import ASKED_AT, GOING
+from tft_pipeline.orchestration.refreshes import ASKED_AT, at_work
 from tft_pipeline.orchestration.resources import Pipeline
 
 NIGHT = timedelta(hours=2, minutes=37)  # between two refreshes
@@ -29,7 +29,7 @@ def daily_upkeep(
 ) -> dg.RunRequest | dg.SkipReason:
     now = pipeline.now()
     night = _night_before(now)
-    for record in _newest(context.instance, GOING, 1):
+    for record in at_work(context.instance, upkeep.name):
         return dg.SkipReason(
             f"upkeep run {record.dagster_run.run_id[:8]} is going since {_asked_at(record):%Y-%m-%d %H:%M} UTC"
         )

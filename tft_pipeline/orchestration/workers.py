@@ -1,11 +1,13 @@
 """How runs are launched: as Dagster does by itself, with an eye on whether a run's worker still lives.
 
 Dagster's own launcher leaves that to the code server which started the worker. Where both were killed, or the machine went down, the
-run would stay STARTED, and keep its pools from the next one, for all of max_runtime_seconds.
+run would stay STARTED, and keep its pools from the next one, for all of max_runtime_seconds. So would a run of the command line, which
+goes on in that process and has no worker, where the process was killed.
 """
 
 import contextlib
 import json
+import signal
 import threading
 
 import dagster as dg
@@ -14,19 +16,33 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from tft_pipeline.orchestration import processes
+
 GRACE_SECONDS = 30.0  # from being told to end to being killed
 _SPAWNED = "multiprocessing.spawn"  # in the command of what a code server starts
 
 
 class WatchfulRunLauncher(DefaultRunLauncher):
-    """Knows a worker by the process id that it recorded as it began, and only one that a code server on this machine started."""
+    """Knows a worker by the process id that it recorded as it began, and only one that a code server on this machine started.
+
+    A run of the command line it knows by the process that the run's tag names.
+    """
 
     @property
     def supports_check_run_worker_health(self) -> bool:
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """NOT_FOUND: it has ended without a word; run monitoring then fails the run as crashed, and it is tried again."""
+        """NOT_FOUND: it has ended without a word; run monitoring then fails the run as crashed, and it is tried again.
+
+        A run of the command line is not: whoever typed it sees that it was killed, and the schedule makes what days it left.
+        """
+        if (process := processes.of(run)) is not None:
+            if processes.gone(process):
+                return CheckRunHealthResult(
+                    WorkerStatus.NOT_FOUND, f"its command line, {process}, has ended without saying how the run went"
+                )
+            return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(process.pid))
         pid = self._recorded(run)
         if pid is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "not started by a code server of this machine: not known")
@@ -43,6 +59,8 @@ class WatchfulRunLauncher(DefaultRunLauncher):
     def terminate(self, run_id: str) -> bool:
         """Ask as Dagster does; a worker that does not end by that, or whose code server does not know it, is killed."""
         run = self._instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished and (process := processes.of(run)) is not None:
+            return self._interrupt(run, process)
         pid = self._recorded(run) if run is not None else None
         worker = self._worker(pid) if pid is not None else None
         try:
@@ -54,11 +72,26 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         if worker is None:
             return asked
         if asked:
-            later = threading.Timer(GRACE_SECONDS, _kill, [worker])
-            later.daemon = True
-            later.start()
+            _kill_later(worker)
         else:
             _kill(worker)
+        return True
+
+    def _interrupt(self, run: dg.DagsterRun, process: processes.Process) -> bool:
+        """As ctrl-c would, where the command line was typed; what does not end by that is killed."""
+        if processes.gone(process):
+            self._instance.report_run_canceling(run)
+            self._instance.report_run_canceled(run, f"Its command line, {process}, had ended before.")
+            return True
+        if (handle := processes.found(process)) is None:
+            self._instance.report_engine_event(
+                f"Goes on in {process}, out of reach from here: press ctrl-c there.", run
+            )
+            return False
+        self._instance.report_run_canceling(run)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            handle.send_signal(signal.SIGINT)
+        _kill_later(handle)
         return True
 
     def _recorded(self, run: dg.DagsterRun) -> int | None:
@@ -91,6 +124,12 @@ class WatchfulRunLauncher(DefaultRunLauncher):
             return process if ours and any(_SPAWNED in part for part in process.cmdline()) else None
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return None
+
+
+def _kill_later(worker: psutil.Process) -> None:
+    later = threading.Timer(GRACE_SECONDS, _kill, [worker])
+    later.daemon = True
+    later.start()
 
 
 def _kill(worker: psutil.Process) -> None:

@@ -1,7 +1,11 @@
 """Bad input ends with one sentence that names what, where and the remedy; nothing is written, no secret shown, no traceback."""
 
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +165,24 @@ def test_a_home_that_cannot_be_made(tmp_path: Path, command: str) -> None:
     assert "Traceback" not in said
     assert str(home) in said.replace(" ", "")
     assert "set TFT_HOME to a folder" in said
+
+
+def test_ctrl_c_ends_in_a_sentence(home: Path) -> None:
+    command = [sys.executable, "-m", "tft_pipeline.cli", "demo", "--json"]
+    process = subprocess.Popen(
+        command, env=clean_environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )  # fmt: skip
+    try:
+        began = time.monotonic()
+        while not (home / "dagster").exists():  # from here on a run is about to begin, or goes on
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() - began < 120
+            time.sleep(0.1)
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert out == ""
+    assert said == "interrupted; what was committed stays, and the same command goes on from there\n"

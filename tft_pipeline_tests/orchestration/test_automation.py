@@ -1,5 +1,8 @@
 """The schedule and the sensor on a real database: what they ask for, and the sentences with which they do not."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +19,7 @@ from dagster._core.test_utils import create_run_for_test
 from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import DRIFT, FEATURES, MODELS
-from tft_pipeline.orchestration import refreshes
+from tft_pipeline.orchestration import processes, refreshes
 from tft_pipeline.orchestration.healing import Step
 from tft_pipeline.orchestration.resources import Pipeline
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START, WATCHED, hourly_refresh
@@ -218,6 +221,35 @@ def test_no_second_refresh_is_asked_for_beside_one_that_is_going(
         skip = said(tick(pipeline(), instance))
     assert skip.startswith(f"{job} run {run.run_id[:8]} (2026-01-08 to 2026-01-08) is {status.lower()} since ")
     assert skip.endswith(": the next refresh waits for its end")
+
+
+@pytest.fixture(scope="module")
+def dead() -> dict[str, str]:
+    """The tags of a command line's run whose process was killed."""
+    code = "import json; from tft_pipeline.orchestration import processes; print(json.dumps(processes.tags()))"
+    tags: dict[str, str] = json.loads(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    )
+    return tags
+
+
+@pytest.mark.parametrize("job", refreshes.WRITING_JOBS)
+def test_a_command_line_that_was_killed_holds_nothing_up_and_one_that_goes_on_does(
+    pipeline: Callable[..., Pipeline], dead: dict[str, str], job: str
+) -> None:
+    with kept() as instance:
+        live = create_run_for_test(instance, job_name=job, status=dg.DagsterRunStatus.STARTED, tags=processes.tags())
+        create_run_for_test(instance, job_name=job, status=dg.DagsterRunStatus.STARTED, tags=dead)
+        assert said(tick(pipeline(), instance)).startswith(f"{job} run {live.run_id[:8]} (no days) is started since ")
+        instance.report_run_failed(live)
+        assert isinstance(tick(pipeline(), instance), dg.RunRequest)
+
+
+def test_a_demo_that_was_killed_holds_up_no_upkeep(pipeline: Callable[..., Pipeline], dead: dict[str, str]) -> None:
+    night = datetime(2026, 1, 8, 2, 37, tzinfo=UTC)
+    with kept() as instance:
+        create_run_for_test(instance, job_name="upkeep", status=dg.DagsterRunStatus.STARTED, tags=dead)
+        assert isinstance(nightly(night, pipeline(), instance), dg.RunRequest)
 
 
 def test_a_run_that_the_daemon_died_before_launching_holds_nothing_up(pipeline: Callable[..., Pipeline]) -> None:

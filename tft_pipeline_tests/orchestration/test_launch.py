@@ -1,5 +1,6 @@
 """Runs that fail say why in the failed asset's own words."""
 
+import os
 from collections.abc import Mapping
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import BARS
 from tft_pipeline.errors import PipelineError
-from tft_pipeline.orchestration import launch
+from tft_pipeline.orchestration import launch, processes
 from tft_pipeline.orchestration.definitions import build
 from tft_pipeline.orchestration.partitions import Window
 from tft_pipeline.orchestration.reporting import partitioned_assets
@@ -49,6 +50,18 @@ def test_the_failed_assets_own_words_are_the_message(settings: Settings, databas
     assert "Traceback" not in said
     assert "tft-pipeline up` shows it in full" in said
     assert sum(rows_written_by(database, [said.split("(run ")[1].split(";", maxsplit=1)[0]]).values()) == 0
+
+
+def test_a_run_says_which_process_it_goes_on_in_and_is_not_tried_again(settings: Settings, database: Database) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        definitions = build(settings, Pipeline(settings, database=database))
+        for first in (DAY - timedelta(days=1), DAY):
+            run = instance.get_run_by_id(launch.run(definitions, "refresh", instance, first, DAY))
+            assert run is not None
+            process = processes.of(run)
+            assert process is not None
+            assert process.pid == os.getpid()
+            assert run.tags["dagster/max_retries"] == "0"
 
 
 class Robbed(Pipeline):

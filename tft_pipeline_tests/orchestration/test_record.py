@@ -1,5 +1,6 @@
 """Dagster's record against the ledger, on a real instance in PostgreSQL: every disagreement is named, what agrees is not, and all is mended."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from tft_pipeline import config
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import ACTIONS, BARS, MODELS
 from tft_pipeline.errors import StorageError
-from tft_pipeline.orchestration import forgetting, launch, record
+from tft_pipeline.orchestration import forgetting, launch, processes, record
 from tft_pipeline.orchestration.definitions import build
 from tft_pipeline.orchestration.doctor import Finding, examine
 from tft_pipeline.orchestration.forgetting import forget
@@ -400,6 +401,48 @@ def test_every_kind_at_once_is_named_in_the_order_of_the_flow(
     # The slice is younger than what was said of its day.
     assert "events re-emitted 2, runs ended 1, 1 day without rows" in record.repair(settings, database)
     assert record.agrees(settings, database) == AGREE
+
+
+def test_a_command_line_that_ended_without_a_word_is_named_at_once_and_its_run_ended(
+    settings: Settings, database: Database, instance: dg.DagsterInstance
+) -> None:
+    tags = {
+        **processes.tags(),
+        "dagster/asset_partition_range_start": NAMES[0],
+        "dagster/asset_partition_range_end": NAMES[1],
+    }
+    create_run_for_test(instance, job_name="refresh", status=DagsterRunStatus.STARTED, tags=tags)
+    told = json.loads(tags[processes.PROCESS])
+    died = {**tags, processes.PROCESS: json.dumps({**told, "born": told["born"] - 1})}
+    run = create_run_for_test(instance, job_name="refresh", status=DagsterRunStatus.STARTED, tags=died)
+    committed(database, DAYS[:1], run.run_id)
+    sentences = complaint(settings, database).splitlines()
+    assert len(sentences) == 2, "the other one goes on"
+    assert sentences[1].startswith(f"run {run.run_id[:8]} (refresh, 2026-01-05 to 2026-01-06): started since ")
+    assert sentences[1].endswith(
+        f" UTC, but process {os.getpid()} on {os.uname().nodename}, which it went on in, has ended"
+    )
+    assert "events re-emitted 1, runs ended 1, 0 days" in record.repair(settings, database)
+    left = instance.get_run_by_id(run.run_id)
+    assert left is not None
+    assert left.status is DagsterRunStatus.FAILURE
+    assert record.agrees(settings, database) == AGREE
+
+
+def test_a_command_line_that_said_how_it_ended_just_before_it_did_is_believed(
+    settings: Settings, database: Database, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run_for_test(instance, job_name="refresh", status=DagsterRunStatus.STARTED, tags=processes.tags())
+
+    def meanwhile(seen: dg.DagsterRun) -> bool:
+        instance.report_run_canceled(seen)
+        return True
+
+    monkeypatch.setattr(processes, "ended", meanwhile)
+    assert record.agrees(settings, database) == AGREE
+    left = instance.get_run_by_id(run.run_id)
+    assert left is not None
+    assert left.status is DagsterRunStatus.CANCELED
 
 
 def test_tables_that_cannot_be_read_are_a_sentence(

@@ -1,5 +1,7 @@
 """Whether a run's worker still lives: real processes, killed for real."""
 
+import json
+import logging
 import os
 import signal
 import subprocess
@@ -16,9 +18,12 @@ from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import create_run_for_test
+from dagster._daemon.auto_run_reexecution.auto_run_reexecution import should_retry
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 from dagster._grpc.client import DagsterGrpcClient
 
 from tft_pipeline.orchestration import workers
+from tft_pipeline.orchestration.processes import PROCESS
 from tft_pipeline.orchestration.workers import WatchfulRunLauncher
 
 SPAWNED = [sys.executable, "-c", "import time; 'as by multiprocessing.spawn'; time.sleep(600)"]
@@ -28,7 +33,11 @@ Started = Callable[..., tuple[dg.DagsterRun, subprocess.Popen[bytes]]]
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    own = {"run_launcher": {"module": "tft_pipeline.orchestration.workers", "class": "WatchfulRunLauncher"}}
+    own = {
+        "run_launcher": {"module": "tft_pipeline.orchestration.workers", "class": "WatchfulRunLauncher"},
+        "run_monitoring": {"enabled": True},
+        "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
+    }
     with dg.instance_for_test(overrides=own) as made:
         yield made
 
@@ -159,3 +168,111 @@ def test_without_a_worker_a_cancel_fails_as_dagsters_does(launcher: WatchfulRunL
     worker.wait()
     with pytest.raises(DagsterUserCodeUnreachableError, match="Could not reach user code server"):
         launcher.terminate(run.run_id)
+
+
+# A run of the command line: no code server, but a tag that says which process ---------------------------------------------
+
+
+SAID = (
+    "from tft_pipeline.orchestration import processes; import json; print(json.dumps(processes.tags()), flush=True); "
+)
+INTERRUPTIBLE = SAID + "import time; time.sleep(600)"
+STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " + INTERRUPTIBLE
+Typed = Callable[..., tuple[dg.DagsterRun, subprocess.Popen[bytes]]]
+
+
+@pytest.fixture
+def typed(instance: dg.DagsterInstance) -> Iterator[Typed]:
+    """A run that is STARTED, and the process that it goes on in."""
+    made = []
+
+    def start(code: str = INTERRUPTIBLE, **changes: object) -> tuple[dg.DagsterRun, subprocess.Popen[bytes]]:
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        made.append(process)
+        assert process.stdout is not None
+        tags = json.loads(process.stdout.readline())
+        tags[PROCESS] = json.dumps({**json.loads(tags[PROCESS]), **changes})
+        return create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags), process
+
+    yield start
+    for process in made:
+        process.kill()
+        process.communicate()
+
+
+def test_a_command_line_that_lives_is_running_and_one_that_was_killed_is_gone(
+    launcher: WatchfulRunLauncher, typed: Typed
+) -> None:
+    run, process = typed()
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+    process.kill()
+    process.wait()
+    found = launcher.check_run_worker_health(run)
+    assert found.status is WorkerStatus.NOT_FOUND
+    name = os.uname().nodename
+    assert found.msg == f"its command line, process {process.pid} on {name}, has ended without saying how the run went"
+
+
+def test_run_monitoring_ends_the_run_of_a_command_line_that_is_gone_and_nothing_tries_it_again(
+    instance: dg.DagsterInstance, typed: Typed
+) -> None:
+    run, process = typed()
+
+    def looked() -> dg.DagsterRun:
+        record = instance.get_run_record_by_id(run.run_id)
+        assert record is not None
+        monitor_started_run(instance, None, record, logging.getLogger("nobody"))  # type: ignore[arg-type]
+        left = instance.get_run_by_id(run.run_id)
+        assert left is not None
+        return left
+
+    assert looked().status is dg.DagsterRunStatus.STARTED
+    process.kill()
+    process.wait()
+    left = looked()
+    assert left.status is dg.DagsterRunStatus.FAILURE
+    assert left.tags["dagster/will_retry"] == "false"
+    assert not should_retry(left, instance)
+
+
+def test_a_command_line_of_another_machine_is_not_judged_and_not_ended(
+    launcher: WatchfulRunLauncher, instance: dg.DagsterInstance, typed: Typed
+) -> None:
+    run, process = typed(host="elsewhere 0123", boot="another")
+    assert not launcher.terminate(run.run_id)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
+    (said,) = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    assert said.message == f"Goes on in process {process.pid} on elsewhere, out of reach from here: press ctrl-c there."
+    left = instance.get_run_by_id(run.run_id)
+    assert left is not None
+    assert left.status is dg.DagsterRunStatus.STARTED, "it goes on, so nothing else must be said of it"
+
+
+def test_a_cancelled_command_line_is_interrupted_as_by_ctrl_c(launcher: WatchfulRunLauncher, typed: Typed) -> None:
+    run, process = typed()
+    assert launcher.terminate(run.run_id)
+    assert process.wait(10) == -signal.SIGINT
+
+
+def test_a_cancelled_command_line_that_does_not_end_is_killed(
+    launcher: WatchfulRunLauncher, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 0.1)
+    run, process = typed(STUBBORN)
+    assert launcher.terminate(run.run_id)
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_a_cancel_of_a_command_line_that_is_gone_ends_its_run(
+    launcher: WatchfulRunLauncher, instance: dg.DagsterInstance, typed: Typed
+) -> None:
+    run, process = typed()
+    process.kill()
+    process.wait()
+    assert launcher.terminate(run.run_id)
+    left = instance.get_run_by_id(run.run_id)
+    assert left is not None
+    assert left.status is dg.DagsterRunStatus.CANCELED
