@@ -220,7 +220,9 @@ def test_the_contract_refuses_what_the_database_refuses(table):
 def values(rows, table):
     row = rows.iloc[0]
     plain = [row[name].item() if isinstance(row[name], np.generic) else row[name] for name in table.names]
-    plain = [None if c.dtype == "text" and pd.isna(v) else v for v, c in zip(plain, table.columns, strict=True)]  # a null
+    plain = [
+        None if c.dtype == "text" and pd.isna(v) else v for v, c in zip(plain, table.columns, strict=True)
+    ]  # a null
     return [
         psycopg.types.json.Jsonb(v) if c.dtype == "json" and v is not None else v
         for v, c in zip(plain, table.columns, strict=True)
