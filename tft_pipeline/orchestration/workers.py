@@ -43,10 +43,11 @@ class WatchfulRunLauncher(DefaultRunLauncher):
                     WorkerStatus.NOT_FOUND, f"its command line, {process}, has ended without saying how the run went"
                 )
             return CheckRunHealthResult(WorkerStatus.RUNNING, run_worker_id=str(process.pid))
-        pid = self._recorded(run)
-        if pid is None:
+        pids = self._recorded(run)
+        if not pids:
             return CheckRunHealthResult(WorkerStatus.RUNNING, "not started by a code server of this machine: not known")
-        if self._worker(pid) is None:
+        pid = pids[0]
+        if not any(self._worker(one) for one in pids):
             if not self._can_try_again(run):
                 return CheckRunHealthResult(
                     WorkerStatus.RUNNING, f"process {pid} has ended; its code server is awaited"
@@ -61,20 +62,20 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         run = self._instance.get_run_by_id(run_id)
         if run is not None and not run.is_finished and (process := processes.of(run)) is not None:
             return self._interrupt(run, process)
-        pid = self._recorded(run) if run is not None else None
-        worker = self._worker(pid) if pid is not None else None
+        alive = [worker for pid in (self._recorded(run) if run is not None else ()) if (worker := self._worker(pid))]
         try:
             asked: bool = super().terminate(run_id)  # type: ignore[no-untyped-call]
         except Exception:
-            if worker is None:
+            if not alive:
                 raise
             asked = False
-        if worker is None:
+        if not alive:
             return asked
-        if asked:
-            _kill_later(worker)
-        else:
-            _kill(worker)
+        for worker in alive:
+            if asked:
+                _kill_later(worker)
+            else:
+                _kill(worker)
         return True
 
     def _interrupt(self, run: dg.DagsterRun, process: processes.Process) -> bool:
@@ -94,16 +95,20 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         _kill_later(handle)
         return True
 
-    def _recorded(self, run: dg.DagsterRun) -> int | None:
-        """The process id that the worker wrote down before anything else."""
+    def _recorded(self, run: dg.DagsterRun) -> list[int]:
+        """The process ids that workers wrote down before anything else, the newest first.
+
+        Of a run whose code server died as it answered, Dagster starts another: the first sees that, and ends, and the second does the run.
+        """
         if "socket" not in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
-            return None
+            return []
+        found: list[int] = []
         for entry in self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
             event = entry.dagster_event
             pid = event.engine_event_data.metadata.get("pid") if event is not None else None
             if isinstance(pid, dg.TextMetadataValue) and pid.text is not None:
-                return int(pid.text)
-        return None
+                found.insert(0, int(pid.text))
+        return list(dict.fromkeys(found))
 
     def _can_try_again(self, run: dg.DagsterRun) -> bool:
         """Dagster asks for another try once: while the code server is away, that fails, and it never asks again."""

@@ -1,10 +1,15 @@
-"""The part of the process kills that every test run takes: one run, each of its helpers killed in turn; and what they hold meanwhile."""
+"""The part of the process kills that every test run takes: one run, each of its helpers killed in turn, and what they hold meanwhile.
+
+And the pools, in the same yard: who waits for whom.
+"""
 
 import concurrent.futures
 import urllib.request
 from collections.abc import Iterator
 
+import psutil
 import pytest
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 from psycopg.conninfo import conninfo_to_dict
 
 from tft_pipeline.orchestration.services import HOST, PAGE_OVERFLOW
@@ -12,7 +17,17 @@ from tft_pipeline.storage.embedded import EmbeddedServer
 from tft_pipeline_tests.faults import kills
 from tft_pipeline_tests.faults.census import counted
 from tft_pipeline_tests.faults.nursery import Nursery
-from tft_pipeline_tests.faults.yards import DAYS, MAX_RUNTIME_SECONDS, Yard, settled, unsound, until, yard
+from tft_pipeline_tests.faults.yards import (
+    DAYS,
+    GIVE_UP_SECONDS,
+    MAX_RUNTIME_SECONDS,
+    Yard,
+    resumed,
+    settled,
+    unsound,
+    until,
+    yard,
+)
 
 # Of PostgreSQL's 100 (max_connections), everything together with a run in progress; a second run adds what one worker takes.
 MOST_CONNECTIONS = 30
@@ -53,6 +68,55 @@ def test_a_run_whose_every_helper_is_killed_in_turn_ends_well_by_itself_on_few_c
     assert census.of["tft-pipeline web page"] <= 3 * (1 + PAGE_OVERFLOW) + 1
     assert {"tft-pipeline daemon", "tft-pipeline code server", "tft-pipeline"} <= census.of.keys()
     assert census.total <= MOST_CONNECTIONS
+
+
+# How to launch a run that wants this pool, and no other.
+ALONE: dict[str, tuple[str, list[str]]] = {
+    "yahoo": ("history", ["market_bars"]),
+    "reddit": ("history", ["social_posts"]),
+    "gpu": ("retrain", []),
+}
+
+
+@pytest.mark.parametrize(("pool", "another"), [("yahoo", "reddit"), ("reddit", "gpu"), ("gpu", "yahoo")])
+def test_of_two_runs_that_share_a_pool_one_waits_and_a_run_of_another_pool_overtakes_it(
+    here: Yard, pool: str, another: str
+) -> None:
+    (job, assets), (other_job, other_assets) = ALONE[pool], ALONE[another]
+    # The worker of the first is stopped while the others have their chance: there is room for two runs.
+    first, second, stopped = _two_asked_for(here, job, assets)
+    try:
+        third = here.submit(other_job, assets=other_assets)
+        until(lambda: here.family(third)[0].is_finished, here)
+        waits = here.family(second)[0].status
+        goes_on = here.family(first)[0].status
+    finally:
+        resumed(stopped)
+    faults = settled(here, first)[0] + settled(here, second)[0] + settled(here, third)[0]
+    assert faults == []
+    assert (goes_on.value, waits.value) == ("STARTED", "QUEUED")
+    records = {one.dagster_run.run_id: one for one in here.records()}
+    assert all(records[one].dagster_run.status.value == "SUCCESS" for one in (first, second, third))
+    assert records[first].dagster_run.run_op_concurrency.all_pools == {pool}
+    assert records[third].dagster_run.run_op_concurrency.all_pools == {another}
+    assert records[second].start_time >= records[first].end_time
+    assert records[first].start_time < records[third].start_time < records[third].end_time < records[first].end_time
+    assert unsound(here) == []
+
+
+def _two_asked_for(here: Yard, job: str, assets: list[str]) -> tuple[str, str, list[psutil.Process]]:
+    """Two runs, and the workers of the first, stopped; others, should the first have been quicker."""
+    for _ in range(3):
+        until(lambda: not here.workers(), here)
+        first = here.submit(job, {MAX_RUNTIME_SECONDS_TAG: str(GIVE_UP_SECONDS)}, assets)  # it is not to end by that
+        second = here.submit(job, assets=assets)
+        here.reach("started", first)
+        stopped = here.stop_workers()
+        if stopped and not here.family(first)[0].is_finished:
+            return first, second, stopped
+        resumed(stopped)
+        settled(here, second)
+    raise RuntimeError("there was no worker to stop, three times over")
 
 
 def asked(here: Yard) -> str:

@@ -3,6 +3,7 @@
 The project's own dagster.yaml holds; only its times are shorter: SHORTER, and a look into the queue every second.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -10,22 +11,25 @@ import socket
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psutil
 import yaml
+from dagster._core.storage.dagster_run import ACTIVE_RUN_STATUSES
 
 from tft_pipeline.config import Settings
 from tft_pipeline.contracts import TABLES
 from tft_pipeline.errors import StorageError
 from tft_pipeline.orchestration import launch, services
-from tft_pipeline.orchestration.reconciling import compare
+from tft_pipeline.orchestration.reconciling import compare, reconcile
+from tft_pipeline.orchestration.refreshes import GOING
+from tft_pipeline.orchestration.reporting import partitioned_assets
 from tft_pipeline.orchestration.schedules import RANGE_END, RANGE_START
 from tft_pipeline.orchestration.supervising import Supervisor, session
 from tft_pipeline.storage import embedded
@@ -33,11 +37,20 @@ from tft_pipeline.storage.audit import damaged, disagreements
 from tft_pipeline.storage.database import Database
 from tft_pipeline.storage.embedded import EmbeddedServer
 from tft_pipeline_tests.faults import kills
-from tft_pipeline_tests.faults.world import VALUES, WINDOW, checkpoint, copy_of, duplicates, settings, unbalanced
+from tft_pipeline_tests.faults.runs import in_progress, kept_waiting, longest_wait, past_maximum, together
+from tft_pipeline_tests.faults.world import (
+    TRAINED_ON,
+    VALUES,
+    WINDOW,
+    checkpoint,
+    copy_of,
+    duplicates,
+    settings,
+    unbalanced,
+)
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-MAX_RUNTIME_SECONDS = 60  # in dagster.yaml hours; the bound below is the same sum
-SPARE_SECONDS = 60
+MAX_RUNTIME_SECONDS = 60  # in dagster.yaml hours; the bound is the same sum
 SHORTER = {
     "max_runtime_seconds": MAX_RUNTIME_SECONDS,
     "start_timeout_seconds": 40,
@@ -64,11 +77,19 @@ class Yard:
     keeper: Supervisor
     port: int
     reference: dict[tuple[str, date], str]
+    known: int = 0  # the newest run that was judged
+    struck: list[float] = field(default_factory=list)  # when something was killed, as time.time() tells it
+    waited: float = 0.0  # the longest that a run did, with nothing in its way
+    emitted: int = 0  # events that the reconciler had to
 
-    def submit(self, job: str = "refresh", more: Mapping[str, str] | None = None) -> str:
-        """Launch the job over the window as the page does, with more tags; its run id."""
-        tags = {RANGE_START: DAYS[0].isoformat(), RANGE_END: DAYS[-1].isoformat(), **(more or {})}
-        selector = {"repositoryLocationName": services.LOCATION, "repositoryName": "__repository__", "jobName": job}
+    def submit(self, job: str = "refresh", more: Mapping[str, str] | None = None, assets: Sequence[str] = ()) -> str:
+        """Launch the job, or these assets of it, over the window as the page does, with more tags; its run id. Training has one day."""
+        days = {RANGE_START: DAYS[0].isoformat(), RANGE_END: DAYS[-1].isoformat()}
+        tags = {**({"dagster/partition": TRAINED_ON.isoformat()} if job == "retrain" else days), **(more or {})}
+        selector = {
+            "repositoryLocationName": services.LOCATION, "repositoryName": "__repository__", "jobName": job,
+            **({"assetSelection": [{"path": [asset]} for asset in assets]} if assets else {}),
+        }  # fmt: skip
         asked = {
             "selector": selector, "runConfigData": {}, "mode": "default",
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
@@ -111,6 +132,11 @@ class Yard:
             record.dagster_run for record in retries if record.dagster_run.run_id != run_id
         ]
 
+    def records(self) -> list[dg.RunRecord]:
+        """Of all runs since those that were judged last, whoever launched them; oldest first."""
+        found = self.instance.get_run_records(limit=200)
+        return sorted((one for one in found if one.storage_id > self.known), key=lambda one: one.storage_id)
+
     def workers(self) -> list[psutil.Process]:
         """The processes that a code server, dead or alive, started for runs."""
         found = []
@@ -120,6 +146,15 @@ class Yard:
             if home == os.environ["DAGSTER_HOME"] and "multiprocessing.spawn" in command and process.pid != os.getpid():
                 found.append(process)
         return found
+
+    def stop_workers(self) -> list[psutil.Process]:
+        """Those that are stopped now, until they are `resumed`."""
+        stopped = []
+        for worker in self.workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.suspend()
+                stopped.append(worker)
+        return stopped
 
     def reach(self, moment: str, run_id: str, asset: str = "") -> None:
         """Wait until the run is there: queued, starting, started, or in this asset. A run that has ended waits for nothing."""
@@ -149,6 +184,7 @@ class Yard:
             os.kill(postmaster, signal.SIGKILL)
             killed += 1
             until(lambda: embedded.postmaster(self.server.data) not in (None, postmaster) and self.answers(), self)
+        self.struck.append(time.time())
         return killed
 
     def everyone(self) -> list[psutil.Process]:
@@ -185,21 +221,27 @@ def yard(server: EmbeddedServer) -> Iterator[Yard]:
         keeper.start("daemon", services.daemon(services.workspace_file(chosen, socket_path)))
         until(lambda: services.serves(port))
         running = Yard(server, database, instance, keeper, port, kills.hashes(database, TABLES, DAYS))
+        running.known = max((record.storage_id for record in running.records()), default=0)
         yield running
         for process in running.everyone():  # quicker than asking, and nobody needs what they know
             _killed(process)
 
 
 def settled(here: Yard, run_id: str) -> tuple[list[str], int, float]:
-    """Faults, retries, and the longest that one of the runs was in progress, once the run and its retries have ended."""
+    """Faults, retries, and the longest that one of the runs was in progress, once the run and its retries have ended.
+
+    Of any run meanwhile, whoever launched it: one past its maximum is a fault, and is not waited for.
+    """
     faults: list[str] = []
     asked, quiet_since = time.monotonic(), None
     while True:
         here.wait(0.3)
         family = here.family(run_id)
-        over = [run for run, seconds in in_progress(here, family) if seconds > MAX_RUNTIME_SECONDS + SPARE_SECONDS]
-        if over or time.monotonic() - asked > GIVE_UP_SECONDS:
+        active = here.instance.get_run_records(dg.RunsFilter(statuses=ACTIVE_RUN_STATUSES))
+        faults += past_maximum(active, MAX_RUNTIME_SECONDS, time.time())
+        if time.monotonic() - asked > GIVE_UP_SECONDS:
             faults.append(f"still {[run.status.value for run in family]} after {time.monotonic() - asked:.0f} s")
+        if faults:
             break
         if family and all(run.is_finished for run in family):
             last = family[-1]
@@ -212,40 +254,46 @@ def settled(here: Yard, run_id: str) -> tuple[list[str], int, float]:
     records = [
         record for run in here.family(run_id) if (record := here.instance.get_run_record_by_id(run.run_id)) is not None
     ]
-    spans = [(record.end_time or time.time()) - record.start_time for record in records if record.start_time]
+    spans = [in_progress(record, time.time()) for record in records]
     return faults, len(records) - 1, max(spans, default=0.0)
 
 
-def in_progress(here: Yard, family: Sequence[dg.DagsterRun]) -> list[tuple[dg.DagsterRun, float]]:
-    """Runs that Dagster calls started, and for how many seconds."""
-    found = []
-    for run in family:
-        record = here.instance.get_run_record_by_id(run.run_id)
-        if record is not None and record.start_time and not run.is_finished:
-            found.append((run, time.time() - record.start_time))
-    return found
-
-
-def _slots_held(here: Yard) -> list[str]:
-    deadline = time.monotonic() + 30
-    storage = here.instance.event_log_storage
+def at_rest(here: Yard) -> list[str]:
+    """Wait until no run is going any more; what the record of all of them since the last time shows that it must not."""
+    deadline = time.monotonic() + GIVE_UP_SECONDS
     while True:
-        held = {
-            pool: info.claimed_slots
-            for pool in storage.get_concurrency_keys()
-            if (info := storage.get_concurrency_info(pool)).claimed_slots
-        }
-        if not held:
-            return []
-        if time.monotonic() > deadline:
-            return [f"slots are still held: {held}"]
-        here.wait(1)
+        now, records = time.time(), here.records()
+        faults = past_maximum(records, MAX_RUNTIME_SECONDS, now) + kept_waiting(records, here.struck, now)
+        left = [record.dagster_run for record in records if record.dagster_run.status in GOING]
+        if left and time.monotonic() > deadline:
+            faults.append(f"still {[f'{run.job_name} {run.status.value}' for run in left]}")
+        if faults or not left:
+            break
+        here.wait(0.5)
+    here.waited = max(here.waited, longest_wait(records, here.struck, now)[0])
+    here.known = max([here.known, *(record.storage_id for record in records)])
+    return faults + together(records, now)
+
+
+def disagreeing(here: Yard) -> list[str]:
+    """What Dagster's record and the ledger disagree on, after the reconciler did what its sensor does every five minutes."""
+    here.emitted += reconcile(here.instance, here.database, partitioned_assets())
+    left = compare(here.instance, here.database, partitioned_assets(), now=datetime.now(UTC))
+    return [
+        *(f"{one.asset} of {one.day} was committed, and Dagster does not know" for one in left.unrecorded),
+        *(
+            f"Dagster calls {asset} of {days} materialized, and there are no rows"
+            for asset, days in left.missing.items()
+        ),
+        *(f"Dagster says of {one.asset} of {one.day}: {one.refuted}" for one in left.differing),
+    ]
 
 
 def unsound(here: Yard) -> list[str]:
     """What is not as it was before anything was killed; nothing, if all is well."""
+    faults = at_rest(here)
     held = kills.hashes(here.database, TABLES, DAYS)
-    faults = [
+    faults += [
         f"after the rerun {name} of {day} is another"
         for name, day in sorted(here.reference)
         if held.get((name, day)) != here.reference[name, day]
@@ -253,11 +301,13 @@ def unsound(here: Yard) -> list[str]:
     faults += (
         damaged(here.database) + disagreements(here.database) + duplicates(here.database) + unbalanced(here.database)
     )
-    missing = compare(here.instance, here.database, ASSETS, now=datetime.now(UTC), grace=timedelta(0)).missing
-    faults += [
-        f"Dagster calls {asset} of {days} materialized, and there are no rows" for asset, days in missing.items()
-    ]
-    return faults + _slots_held(here)
+    return faults + disagreeing(here)
+
+
+def resumed(stopped: Iterable[psutil.Process]) -> None:
+    for process in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def _killed(process: psutil.Process) -> bool:

@@ -124,6 +124,31 @@ def test_another_programs_process_that_got_the_number_is_not_the_worker(
     assert other.poll() is None
 
 
+@pytest.mark.usefixtures("code_server")
+def test_a_run_that_was_started_twice_lives_as_long_as_one_of_its_workers(
+    launcher: WatchfulRunLauncher, started: Started, instance: dg.DagsterInstance
+) -> None:
+    run, first = started()
+    _, second = started()
+    instance.report_engine_event("Started process for run", run, EngineEventData.in_process(second.pid))
+    for worker in (first, second):
+        until(lambda: launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING)
+        worker.kill()
+        worker.wait()
+    assert launcher.check_run_worker_health(run).status is WorkerStatus.NOT_FOUND
+
+
+def test_a_cancel_kills_every_worker_of_a_run(
+    launcher: WatchfulRunLauncher, started: Started, instance: dg.DagsterInstance
+) -> None:
+    run, first = started()
+    _, second = started()
+    instance.report_engine_event("Started process for run", run, EngineEventData.in_process(second.pid))
+    until(lambda: all(launcher._worker(worker.pid) for worker in (first, second)))
+    assert launcher.terminate(run.run_id)
+    assert [worker.wait(10) for worker in (first, second)] == [-signal.SIGKILL] * 2
+
+
 @pytest.mark.parametrize("tags", [{}, {GRPC_INFO_TAG: '{"host": "elsewhere", "port": 4000}'}])
 def test_a_worker_that_may_be_on_another_machine_is_not_judged(
     launcher: WatchfulRunLauncher, started: Started, tags: dict[str, str]
