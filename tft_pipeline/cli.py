@@ -18,6 +18,7 @@ from tft_pipeline.cli_universe import app as universe
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import ConfigError, PipelineError, in_words
 
+LINE_SECONDS = 5.0  # between two lines about one stage, where no bar can be shown
 INTERRUPTED = 128 + 2  # as shells tell who was ended by SIGINT
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -286,11 +287,13 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield no_progress
         return
     if not console.is_terminal:
-        began = datetime.now(UTC)
+        began, printed = datetime.now(UTC), dict[str, float]()
 
         def line(stage: str, done: int, total: int) -> None:
-            if done == 0 or total > 1:
-                seconds = (datetime.now(UTC) - began).total_seconds()
+            seconds = (datetime.now(UTC) - began).total_seconds()
+            due = seconds - printed.get(stage, -LINE_SECONDS) >= LINE_SECONDS
+            if done == 0 or (total > 1 and (done == total or due)):
+                printed[stage] = seconds
                 console.print(
                     f"{seconds:6.1f} s  {stage}" + (f" {done:,}/{total:,}" if total > 1 else ""), highlight=False
                 )

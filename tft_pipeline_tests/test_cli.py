@@ -90,3 +90,13 @@ def test_elsewhere_a_line_says_what_began_and_how_far_it_is() -> None:
         progress("training", 2_000, 3_000)
         progress("tft_model", 1, 1)
     assert [line.split(" s  ")[1] for line in file.getvalue().splitlines()] == ["tft_model", "training 2,000/3,000"]
+
+
+def test_elsewhere_five_hundred_steps_are_few_lines() -> None:
+    file = io.StringIO()
+    with redirect_stderr(file), _progress(quiet=False) as progress:
+        for done in range(501):
+            progress("tickers fetched", done, 500)
+    said = [line.split(" s  ")[1] for line in file.getvalue().splitlines()]
+    assert (said[0], said[-1]) == ("tickers fetched 0/500", "tickers fetched 500/500")
+    assert len(said) < 10

@@ -65,7 +65,9 @@ class Pipeline:
 
     @cached_property
     def bars(self) -> BarSource:
-        return open_bars(self.settings, until=self.until)
+        source = open_bars(self.settings, until=self.until)
+        source.watched = lambda done, total: self.progress("tickers fetched", done, total)
+        return source
 
     @cached_property
     def posts(self) -> PostSource | None:

@@ -1,4 +1,4 @@
-"""How fast a source is asked: one door for all threads of a fetch."""
+"""How fast a source is asked, and how far that is: one door and one tally for all threads of a fetch."""
 
 import threading
 import time
@@ -6,6 +6,21 @@ from collections.abc import Callable
 from typing import Self
 
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
+from tft_pipeline.sources.protocols import Watched
+
+
+class Tally:
+    """Tells whoever watches a fetch how far it is, from however many threads."""
+
+    def __init__(self, watched: Watched, total: int) -> None:
+        self._watched, self._total, self._done = watched, total, 0
+        self._lock = threading.Lock()
+        watched(0, total)
+
+    def one_more(self) -> None:
+        with self._lock:
+            self._done += 1
+            self._watched(self._done, self._total)
 
 
 class Door:

@@ -25,7 +25,7 @@ from tft_pipeline.errors import SourceError
 from tft_pipeline.sources import file_tables
 from tft_pipeline.sources._resampling import joined
 from tft_pipeline.sources.file_tables import Files
-from tft_pipeline.sources.protocols import Fetched, Span
+from tft_pipeline.sources.protocols import Fetched, Span, Watched, unwatched
 
 _HOUR_US = 3_600_000_000
 _KINDS = ["split", "dividend", "rename"]
@@ -40,6 +40,7 @@ class FileBars:
 
     def __init__(self, folder: Path) -> None:
         """Raises SourceError for the first thing that is wrong with the folder, its bars or its actions."""
+        self.watched: Watched = unwatched
         self.folder = Path(folder)
         files = file_tables.read(self.folder, file_tables.BARS)
         if files is None:

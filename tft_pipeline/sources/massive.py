@@ -31,11 +31,11 @@ from tft_pipeline.sources._massive_client import (
     RefusedError,
     key_of,
 )
-from tft_pipeline.sources._pace import Door
+from tft_pipeline.sources._pace import Door, Tally
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
 from tft_pipeline.sources._sessions import HOUR_SECONDS, Hours, hours, schedule
 from tft_pipeline.sources._yahoo_chart import Action, Quotes, action_rows, bar_rows, no_quotes
-from tft_pipeline.sources.protocols import Fetched, Span
+from tft_pipeline.sources.protocols import Fetched, Span, Watched, unwatched
 
 CONNECTIONS = 8
 PAGE_ROWS = 50_000  # minutes that one page may hold, the most that Massive allows
@@ -95,6 +95,7 @@ class MassiveBars:
         Raises ConfigError without a key.
         """
         key_of(settings.massive)
+        self.watched: Watched = unwatched
         self._calendar = settings.calendar
         self._settings = settings.massive
         self._now = now
@@ -146,11 +147,15 @@ class MassiveBars:
             patience, per_second=self._settings.requests_per_minute / 60, sleep=self._sleep, after=self._door
         )
 
+        tally = Tally(self.watched, len(wanted))
+
         def one(ticker: str) -> _Read:
             try:
                 return ask(ticker, client)
             except (MassiveTroubleError, answers.DamagedAnswerError, OutOfPatienceError) as error:
                 return _Read(self._now(), no_quotes(), ACTIONS.empty(), failure=error)
+            finally:
+                tally.one_more()
 
         with (
             MassiveClient(

@@ -1,6 +1,6 @@
 """What a source of bars, posts or moods must offer. One small protocol each; nothing here talks to anybody."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
@@ -50,12 +50,20 @@ class Fetched:
     covered: tuple[Covered, ...] = ()
 
 
+Watched = Callable[[int, int], None]  # told how many of how many tickers are done
+
+
+def unwatched(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
 class BarSource(Protocol):
     """Hourly bars and corporate actions. Prices as traded. Never returns a bar that has not ended."""
 
     name: str  # files, simulated, yahoo …
     simulated: bool
     delay: timedelta  # after its end, a bar is usually known this much later
+    watched: Watched  # of sources that ask for one ticker after the other; from any thread, one call at a time
 
     def universe(self) -> tuple[str, ...]:
         """Tickers on offer, sorted; empty where the source has no list of its own."""

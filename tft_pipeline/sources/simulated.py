@@ -18,7 +18,7 @@ from tft_pipeline import contracts
 from tft_pipeline.config import Settings
 from tft_pipeline.errors import SourceError
 from tft_pipeline.sources import simulated_posts, simulated_prices
-from tft_pipeline.sources.protocols import Fetched, Span
+from tft_pipeline.sources.protocols import Fetched, Span, Watched, unwatched
 from tft_pipeline.sources.simulated_clock import Clock, Flags, Times, clock, microseconds, midnight, moment
 from tft_pipeline.sources.simulated_texts import company_name
 
@@ -162,6 +162,7 @@ class SimulatedBars:
     delay = timedelta(0)
 
     def __init__(self, market: SimulatedMarket) -> None:
+        self.watched: Watched = unwatched
         self.market = market
 
     def universe(self) -> tuple[str, ...]:

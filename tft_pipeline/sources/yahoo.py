@@ -30,7 +30,7 @@ from tft_pipeline.contracts import ACTIONS, BARS, TICKER_PATTERN
 from tft_pipeline.errors import ConfigError, SourceError
 from tft_pipeline.schema import Table
 from tft_pipeline.sources import _yahoo_chart as charts
-from tft_pipeline.sources._pace import Door
+from tft_pipeline.sources._pace import Door, Tally
 from tft_pipeline.sources._patience import OutOfPatienceError, Patience
 from tft_pipeline.sources._sessions import schedule
 from tft_pipeline.sources._yahoo_session import (
@@ -41,7 +41,7 @@ from tft_pipeline.sources._yahoo_session import (
     UnusableError,
     YahooTroubleError,
 )
-from tft_pipeline.sources.protocols import Fetched, Span
+from tft_pipeline.sources.protocols import Fetched, Span, Watched, unwatched
 
 CURRENCIES = "24/5"  # the calendar under which tickers are currency pairs
 REACH = timedelta(days=730)  # hourly bars; Yahoo answers 422 beyond it
@@ -108,6 +108,7 @@ class YahooBars:
         requests_per_second: float | None = None,
     ) -> None:
         """connections, requests_per_second: of settings.yahoo unless given. cache_dir: where yfinance's private cache is made, $TFT_HOME/cache by default; the first instance of a process decides."""
+        self.watched: Watched = unwatched
         self._calendar = settings.calendar
         self._session = session or ChartSession()
         self._now = now
@@ -178,7 +179,15 @@ class YahooBars:
         patience = Patience(self._patience_seconds, self._sleep)
         door = Door(patience, per_second=self._per_second, sleep=self._sleep)
 
+        tally = Tally(self.watched, len(tickers))
+
         def one(ticker: str) -> _Read:
+            try:
+                return alone(ticker)
+            finally:
+                tally.one_more()
+
+        def alone(ticker: str) -> _Read:
             if not re.fullmatch(TICKER_PATTERN, ticker):
                 return _failed(now, f"{ticker!r} is no ticker; nothing was asked. Write it as in BRK-B or AAPL.")
             try:

@@ -681,6 +681,13 @@ def test_actions_are_read_page_by_page(connect: Connect, server: MassiveServer) 
     assert connect().actions(["AAPL"], days(MONDAY, WEDNESDAY)).frame["value"].tolist() == [0.1, 0.2, 0.3]
 
 
+def test_whoever_watches_is_told_of_each_ticker(connect: Connect) -> None:
+    source, told = connect(), list[tuple[int, int]]()
+    source.watched = lambda done, total: told.append((done, total))
+    source.bars(["AAPL", "MSFT", "../x"], days(TUESDAY))
+    assert told == [(number, 3) for number in range(4)]
+
+
 MANY = ["AAPL", "MSFT", "NVDA", *(f"T{number}" for number in range(9))]
 
 

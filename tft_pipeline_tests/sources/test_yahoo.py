@@ -127,6 +127,14 @@ def test_a_market_that_never_closes_has_whole_hours(connect: Connect, server: Ya
     assert list(fetched.frame["bar_end"]) == [utc("2024-03-02 23:00"), utc("2024-03-03 00:00")]
 
 
+def test_whoever_watches_is_told_of_each_ticker_also_of_one_that_fails(connect: Connect, server: YahooServer) -> None:
+    source, told = connect(connections=3), list[tuple[int, int]]()
+    source.watched = lambda done, total: told.append((done, total))
+    server.fault("no_result", "MSFT")
+    source.bars(["AAPL", "MSFT", "../x", "NVDA"], days(TUESDAY))
+    assert told == [(number, 4) for number in range(5)]
+
+
 def test_a_currency_pair_is_asked_for_by_yahoos_name_and_stored_by_ours(connect: Connect, server: YahooServer) -> None:
     listing = server.lists("EURUSD=X", zone="Europe/London", kind="CURRENCY")
     listing.session(TUESDAY, 1.08, hours=2, volume=0.0)
