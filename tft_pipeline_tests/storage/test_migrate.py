@@ -1,13 +1,17 @@
 """Migrations: forward only, each with its record in one transaction, whoever applies them and how many at once."""
 
 import threading
+from datetime import UTC, date, datetime
 
 import psycopg
 import pytest
 
 from tft_pipeline import config
+from tft_pipeline.contracts import COVERAGE
 from tft_pipeline.errors import StorageError
+from tft_pipeline.storage.audit import damaged
 from tft_pipeline.storage.database import Database
+from tft_pipeline.storage.ledger import slice_status
 from tft_pipeline.storage.migrate import migrate, pending
 
 
@@ -42,6 +46,25 @@ def test_all_files_are_applied_once_in_order(bare):
     assert migrate(bare) == every
     assert migrate(bare) == []
     assert pending(bare) == []
+
+
+def test_days_read_before_their_coverage_was_kept_are_not_asked_for_again(bare, tmp_path):
+    every = names(config.bundled("sql"))
+    for name in every[: every.index("0014_coverage.sql")]:
+        (tmp_path / name).write_bytes((config.bundled("sql") / name).read_bytes())
+    migrate(bare, tmp_path)
+    with bare.connect() as connection:
+        connection.execute(
+            """
+            INSERT INTO ops.slices (table_name, slice_day, generation, run_id, code_version, row_count, content_hash, reaches_to, written_rows)
+            VALUES ('sentiment.posts', '2026-01-05', 1, 'r', '0', 7, 'h', '2026-01-06+00', 7),
+                   ('market.bars', '2026-01-06', 1, 'r', '0', 7, 'h', '2026-01-07+00', 7)"""
+        )
+    migrate(bare)
+    found = slice_status(bare, COVERAGE)
+    assert found[["day", "row_count"]].to_numpy().tolist() == [[date(2026, 1, 5), 0]]
+    assert found["reaches_to"].tolist() == [datetime(2026, 1, 6, tzinfo=UTC)]
+    assert damaged(bare, [COVERAGE]) == []
 
 
 def test_eight_processes_may_migrate_at_once(bare):
