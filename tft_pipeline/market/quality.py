@@ -152,7 +152,13 @@ def quality(
     counted = counted[(counted["bar_start"] >= start) & (counted["bar_start"] < end)]
     expected = counted["bar_start"].isin(grid["bar_start"])
     counts = counted.assign(
-        day_start=counted["bar_start"].dt.floor("D"), bars=1, on_grid=expected, zero_volume_bars=counted["volume"] == 0
+        day_start=counted["bar_start"].dt.floor("D"),
+        bars=1,
+        on_grid=expected,
+        # Outside the sessions nothing is built on a bar, so nothing speaks against the day there.
+        stale_bars=counted["stale_bars"] & expected,
+        zero_volume_bars=(counted["volume"] == 0) & expected,
+        outlier_bars=counted["outlier_bars"] & expected,
     )
     names = ["bars", "on_grid", "stale_bars", "zero_volume_bars", "outlier_bars"]
     sums = counts.groupby(["ticker", "day_start"])[names].sum().reset_index()

@@ -168,21 +168,21 @@ def test_a_home_that_cannot_be_made(tmp_path: Path, command: str) -> None:
 
 
 def test_ctrl_c_ends_in_a_sentence(home: Path) -> None:
-    command = [sys.executable, "-m", "tft_pipeline.cli", "demo", "--json"]
-    process = subprocess.Popen(
-        command, env=clean_environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
-    try:
-        began = time.monotonic()
-        while not (home / "dagster").exists():  # from here on a run is about to begin, or goes on
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() - began < 120
-            time.sleep(0.1)
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=120)
-    finally:
-        process.kill()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tft_pipeline.cli", "demo", "--json"],
+        env=clean_environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            began = time.monotonic()
+            while not (home / "dagster").exists():  # from here on a run is about to begin, or goes on
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() - began < 120
+                time.sleep(0.1)
+            time.sleep(3)
+            process.send_signal(signal.SIGINT)
+            out, said = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert out == ""
     assert said == "interrupted; what was committed stays, and the same command goes on from there\n"

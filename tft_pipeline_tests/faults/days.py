@@ -111,7 +111,8 @@ def world(ticks: int, *, trained: bool) -> Iterator[World]:
                 else:
                     launch.run(machine.definitions, "refresh", machine.instance, START, before)
             with copy_of(server) as database, _machine(home, ticks, database, at(ticks - 1)) as machine:
-                launch.run(machine.definitions, "refresh", machine.instance, first, last)
+                # From the day before: its last hour ends after the template was made.
+                launch.run(machine.definitions, "refresh", machine.instance, before, last)
                 expected = slices(database)
             yield World(server, home, ticks, expected)
 

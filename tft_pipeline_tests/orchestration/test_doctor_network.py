@@ -31,7 +31,9 @@ def massive() -> Iterator[MassiveServer]:
 @pytest.fixture
 def reddit() -> Iterator[RedditServer]:
     with RedditServer().running() as server:
-        server.post("wallstreetbets", (datetime.now(UTC) - timedelta(hours=1)).timestamp(), "AAPL to the moon")
+        an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).timestamp()
+        server.post("wallstreetbets", an_hour_ago, "AAPL to the moon")
+        server.comment("wallstreetbets", an_hour_ago, "and beyond")
         yield server
 
 
@@ -52,7 +54,7 @@ def test_each_source_is_asked_for_one_thing_and_says_what_came(
     )  # no ticker is configured: an example is taken
     assert "hourly bars, the newest until" in answers["network: bars"]
     assert answers["network: posts"].startswith("reddit: wallstreetbets answered in ")
-    assert answers["network: posts"].endswith("1 posts and comments of the last 6 hours")
+    assert answers["network: posts"].endswith(": 2 posts and comments of the last 6 hours")
     assert not [request for request in reddit.requests if "/stocks/" in request.path]  # the others are not asked
 
 

@@ -31,8 +31,9 @@ DAY = date(2026, 1, 6)
 def settings(tmp_path: Path) -> Settings:
     """A folder of files of two days, with a home of its own."""
     starts = pd.date_range("2026-01-05 14:00", periods=31, freq="h", tz="UTC").as_unit("us")
-    prices = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.0, "volume": 100.0}
+    prices = {"open": 10.0, "high": 11.0, "low": 9.0, "volume": 100.0}
     bars = pd.DataFrame({"ticker": "AAA", "bar_start": starts, "bar_end": starts + pd.Timedelta(hours=1), **prices})
+    bars["close"] = 10 + bars.index / 1000  # no bar repeats the one before
     bars.to_parquet(tmp_path / "bars.parquet")
     return config.load(
         home=tmp_path / "home", market=f"files:{tmp_path}", posts="none", start=DAY - timedelta(days=1), end=DAY
